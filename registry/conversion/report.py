@@ -1,0 +1,179 @@
+"""The report of one conversion, and its JSON form (what the control plane stores).
+
+Sizes are bytes, times seconds unless the name says `_us` (microseconds), shares lie in 0..1. Every number is finite:
+a database's JSON type knows neither NaN nor infinity.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
+
+State = Literal["succeeded", "failed", "timed_out", "out_of_memory", "crashed", "parity_missed", "not_applicable"]
+Role = Literal["model", "sanity", "labels", "trace"]
+STATES: tuple[str, ...] = get_args(State)
+
+
+class ReportError(ValueError):
+    """A document that is no report."""
+
+
+@dataclass(frozen=True)
+class ProducedFile:
+    """`path` is relative to the job's output directory, with `/` between its parts; `sha256` is lower-case hex."""
+
+    path: str
+    role: Role
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Distance from the source's outputs. `top1_agreement` is None for outputs that are no scores over classes."""
+
+    max_abs_error: float
+    mean_abs_error: float
+    top1_agreement: float | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """`value` is the variant's, `source_value` the source model's on the same samples; the interval is 95 % (Wilson)."""
+
+    metric: str
+    value: float
+    source_value: float | None
+    samples: int
+    interval_low: float
+    interval_high: float
+
+
+@dataclass(frozen=True)
+class HostLatency:
+    """One inference on the converting host. Compare variants with each other, never with a phone."""
+
+    p50_us: int
+    p90_us: int
+    runs: int
+    threads: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Affine, per tensor: real = scale * (stored - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quantization: Quantization | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TensorSpec":
+        quantization = Quantization(**data["quantization"]) if data.get("quantization") else None
+        return cls(data["name"], tuple(data["shape"]), data["dtype"], quantization)
+
+
+@dataclass(frozen=True)
+class Signature:
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Signature":
+        inputs, outputs = (tuple(map(TensorSpec.from_json, data[side])) for side in ("inputs", "outputs"))
+        return cls(inputs, outputs)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """`code` is a word for machines, `detail` a sentence with what was expected and what was got."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Report:
+    state: State
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    files: tuple[ProducedFile, ...] = ()
+    entry: str = ""
+    converter_versions: Mapping[str, str] = field(default_factory=dict)
+    parity: Parity | None = None
+    accuracy: Accuracy | None = None
+    latency_host: HostLatency | None = None
+    signature: Signature | None = None
+    min_runtime_version: str = ""
+    error: Failure | None = None
+    log_tail: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes a phone stores to run the model (role `model` only)."""
+        return sum(file.size_bytes for file in self.files if file.role == "model")
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Report":
+        """Raises ReportError when a member is missing, unknown or of the wrong kind."""
+        if data.get("state") not in STATES:
+            raise ReportError(f"expected a state among {', '.join(STATES)}; got {data.get('state')!r}")
+        try:
+            return cls(**{key: _decode(key, value) for key, value in data.items()})
+        except (TypeError, KeyError, ValueError) as error:
+            raise ReportError(f"expected the members of a conversion report; got {error}") from error
+
+
+_RECORDS: Mapping[str, Any] = {
+    "parity": lambda data: Parity(**data),
+    "accuracy": lambda data: Accuracy(**data),
+    "latency_host": lambda data: HostLatency(**data),
+    "signature": Signature.from_json,
+    "error": lambda data: Failure(**data),
+}
+
+
+def _decode(key: str, value: Any) -> Any:
+    if key == "files":
+        return tuple(ProducedFile(**file) for file in value)
+    if key == "notes":
+        return tuple(value)
+    if key in _RECORDS and value is not None:
+        return _RECORDS[key](value)
+    return value
+
+
+def not_applicable(reason: str) -> Report:
+    """The report of a recipe that was planned away."""
+    return Report(state="not_applicable", error=Failure("not_applicable", reason))
+
+
+def merged(first: Report, second: Report) -> Report:
+    """One report of two processes that ran one after the other; the second's findings win where both have one."""
+    return replace(
+        second,
+        seconds=first.seconds + second.seconds,
+        peak_memory_bytes=max(first.peak_memory_bytes, second.peak_memory_bytes),
+        files=first.files + second.files,
+        entry=second.entry or first.entry,
+        converter_versions={**first.converter_versions, **second.converter_versions},
+        signature=second.signature or first.signature,
+        min_runtime_version=second.min_runtime_version or first.min_runtime_version,
+        log_tail=(first.log_tail + second.log_tail)[-LOG_TAIL_CHARACTERS:],
+        notes=first.notes + second.notes,
+    )
+
+
+LOG_TAIL_CHARACTERS = 8_000

@@ -1,0 +1,114 @@
+"""Loads a variant, runs it and compares it with its source. A conversion without an error proves nothing."""
+
+import base64
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from registry.conversion.evaluation_set import EvaluationSet
+from registry.conversion.measures import parity, parity_misses
+from registry.conversion.recipes import Recipe, recipe_named
+from registry.conversion.report import Accuracy, Failure, HostLatency, Parity, Report, Signature
+from registry.conversion.worker.golden import evaluation_of
+from registry.conversion.worker.job import Job, WorkerError, produced
+from registry.conversion.worker.trace_files import Reference, Trace, accuracy_of, batched, read_golden
+
+Array = npt.NDArray[np.generic]
+
+SANITY_FILE = "sanity.json"
+SANITY_SAMPLES = 3
+SANITY_TOLERANCE = "0.02"
+WARM_UP_RUNS = 5
+TIMED_RUNS = 50
+
+
+class Variant(Protocol):
+    """A variant that runs: `stored` gives inputs in the file's own types, `infer` float32 outputs of one sample."""
+
+    signature: Signature
+
+    def stored(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+
+
+def run(job: Job) -> Report:
+    assert job.trace is not None
+    recipe, trace = recipe_named(job.recipe), Trace.read(job.trace)
+    variant = _load(job.output / recipe.entry, recipe, trace)
+    evaluation = evaluation_of(job.evaluation_set, trace.signature.inputs) if trace.has_evaluation_set else None
+    reference, golden = Reference.read(job.trace), read_golden(job.trace)
+    outputs = batched(variant.infer, golden)
+    found, measured = parity(outputs, reference.golden), None
+    if evaluation is not None:
+        on_evaluation = batched(variant.infer, evaluation.inputs)
+        found = parity(on_evaluation, reference.evaluation)
+        measured = accuracy_of(on_evaluation, evaluation, reference.evaluation)
+    write_sanity(variant, golden, outputs, job.output / SANITY_FILE)
+    misses = _misses(found, recipe, reference, evaluation)
+    return Report(
+        state="parity_missed" if misses else "succeeded",
+        files=(produced(job.output, job.output / SANITY_FILE, "sanity"),),
+        parity=found,
+        accuracy=measured,
+        latency_host=latency(variant),
+        signature=variant.signature,
+        error=Failure("parity_missed", "; ".join(misses)) if misses else None,
+    )
+
+
+def _load(path: Path, recipe: Recipe, trace: Trace) -> Any:
+    from registry.conversion.worker.litert import LiteRtModel  # noqa: PLC0415
+
+    return LiteRtModel(path, trace.signature)
+
+
+def _misses(found: Parity, recipe: Recipe, reference: Reference, evaluation: EvaluationSet | None) -> list[str]:
+    compared = reference.evaluation if evaluation is not None else reference.golden
+    magnitude = max(float(np.abs(array).max()) for array in compared.values())
+    return parity_misses(found, recipe.parity, magnitude=magnitude, on_evaluation_set=evaluation is not None)
+
+
+def write_sanity(variant: Variant, golden: Mapping[str, Array], outputs: Mapping[str, Array], path: Path) -> None:
+    """What a phone runs before it activates the variant: inputs in the file's own types, float32 outputs."""
+    count = min(SANITY_SAMPLES, len(next(iter(golden.values()))))
+    samples = [
+        {
+            "inputs": _encoded(variant.stored({name: array[i : i + 1] for name, array in golden.items()})),
+            "outputs": _encoded({name: array[i : i + 1] for name, array in outputs.items()}),
+        }
+        for i in range(count)
+    ]
+    document = {"tolerance": SANITY_TOLERANCE, "samples": samples}
+    path.write_text(json.dumps(document, sort_keys=True, separators=(",", ":")) + "\n", "utf-8")
+
+
+def _encoded(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Little-endian, C order."""
+    return {
+        name: {
+            "dtype": array.dtype.name,
+            "shape": list(array.shape),
+            "data": base64.b64encode(
+                np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+            ).decode(),
+        }
+        for name, array in arrays.items()
+    }
+
+
+def latency(variant: Any) -> HostLatency | None:
+    """Percentiles over one thread; None for a variant this host cannot run at speed."""
+    if not hasattr(variant, "invoke_us"):
+        return None
+    for _ in range(WARM_UP_RUNS):
+        variant.invoke_us()
+    times = [variant.invoke_us() for _ in range(TIMED_RUNS)]
+    label = "x86, relative" if platform.machine() == "x86_64" else f"{platform.machine()}, relative"
+    p50, p90 = (round(float(np.percentile(times, share))) for share in (50, 90))
+    return HostLatency(p50, p90, TIMED_RUNS, 1, label)
