@@ -1,0 +1,45 @@
+"""Fixtures and marks that every folder of tests shares. The servers come from deploy/dev/pytest_plugin.py."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+import redis
+
+from deploy.dev.pytest_plugin import ServiceUrls
+
+_NEEDED_PACKAGE = {"convert": "tensorflow", "light": "ai_edge_litert"}
+_DATABASE_FIXTURES = {"services", "db", "transactional_db", "django_db_setup", "live_server"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the servers, and skip what needs a package of an extra that is not installed."""
+    missing = {mark: name for mark, name in _NEEDED_PACKAGE.items() if find_spec(name) is None}
+    for item in items:
+        if item.get_closest_marker("django_db") or _DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
+        for mark, name in missing.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=f"needs {name} (extra `{mark}`)"))
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(services: ServiceUrls, django_db_setup: None) -> None:
+    """Start PostgreSQL before pytest-django creates the test database in it."""
+
+
+@pytest.fixture
+def event_stream(services: ServiceUrls) -> Iterator[redis.Redis]:
+    """The Redis of the event stream, empty."""
+    with redis.Redis.from_url(services.event_stream_url) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture
+def broker(services: ServiceUrls) -> Iterator[redis.Redis]:
+    """The Redis of the broker and the cache, empty."""
+    with redis.Redis.from_url(services.redis_url) as client:
+        client.flushdb()
+        yield client
