@@ -1,0 +1,6 @@
+from registry.inspection.errors import InspectionError
+from registry.inspection.evaluation_set import inspect_evaluation_set
+from registry.inspection.inspect import inspect_source
+from registry.inspection.source import SourceInspection, TensorInfo
+
+__all__ = ["InspectionError", "SourceInspection", "TensorInfo", "inspect_evaluation_set", "inspect_source"]

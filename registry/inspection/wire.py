@@ -1,0 +1,71 @@
+"""Reading protocol buffers without their schema: fields by number, as far as inspection needs them."""
+
+from collections.abc import Iterator
+
+from registry.inspection.errors import InspectionError
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+MAX_VARINT_BYTES = 10
+
+Value = int | memoryview
+
+
+def _damaged() -> InspectionError:
+    return InspectionError("damaged_protobuf", "a protocol buffer", "bytes that are none")
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = 0
+    for index in range(MAX_VARINT_BYTES):
+        if position + index >= len(data):
+            break
+        byte = data[position + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:  # noqa: PLR2004 the continuation bit
+            return value, position + index + 1
+    raise _damaged()
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
+    """(field number, value) of one message: an int, or the bytes of a string, message or fixed-width number."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        kind = key & 7
+        if kind == VARINT:
+            value, position = _varint(data, position)
+            yield key >> 3, value
+            continue
+        length = {FIXED64: 8, FIXED32: 4}.get(kind)
+        if kind == LENGTH:
+            length, position = _varint(data, position)
+        if length is None or position + length > len(data):
+            raise _damaged()
+        yield key >> 3, data[position : position + length]
+        position += length
+
+
+def messages(data: memoryview, number: int) -> Iterator[memoryview]:
+    """The embedded messages (or strings) of one field."""
+    for found, value in fields(data):
+        if found == number:
+            if isinstance(value, int):
+                raise _damaged()
+            yield value
+
+
+def text(data: memoryview, number: int) -> str:
+    """The last string of one field, as protocol buffers define it; empty when absent."""
+    result = ""
+    for value in messages(data, number):
+        result = bytes(value).decode("utf-8", "replace")
+    return result
+
+
+def integer(data: memoryview, number: int) -> int:
+    """The last signed 64-bit value of one field; 0 when absent."""
+    result = 0
+    for found, value in fields(data):
+        if found == number and isinstance(value, int):
+            result = value
+    return result - (1 << 64) if result >= 1 << 63 else result
