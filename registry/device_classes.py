@@ -6,7 +6,6 @@ fact that the profile does not state is not met: an unknown device falls through
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 

@@ -1,0 +1,333 @@
+"""The device plane as a bare ASGI application: routing by hand, because a poll is most of its work."""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from distribution.catalog import HEX_DIGEST
+from distribution.device_plane.events import (
+    MOST_COMPRESSED_BYTES,
+    EventSink,
+    SinkUnavailableError,
+    read_batch,
+    too_large,
+)
+from distribution.device_plane.files import Download, Files
+from distribution.device_plane.poll import Headers, Poll, same_etag
+from distribution.device_plane.problems import Problem, not_found, unavailable
+from distribution.device_plane.query import read_unit
+from distribution.device_plane.state import Applications, AppState, ChannelState
+from distribution.device_plane.tree import TreeReader, safe_path
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+JSON = b"application/json"
+OCTETS = b"application/octet-stream"
+RETRY_AFTER_SECONDS = 30
+_READS = ("GET", "HEAD")
+
+logger = logging.getLogger("aerogram.device_plane")
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(
+    tree: TreeReader,
+    events: EventSink,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    refresh_seconds: float = 0.3,
+    reader_threads: int = 8,
+) -> "DevicePlane":
+    """`refresh_seconds` is the pause between looks at the tree; a publish is visible after at most that and a load."""
+    return DevicePlane(tree, events, clock=clock, refresh_seconds=refresh_seconds, reader_threads=reader_threads)
+
+
+class DevicePlane:
+    def __init__(
+        self,
+        tree: TreeReader,
+        events: EventSink,
+        *,
+        clock: Callable[[], datetime],
+        refresh_seconds: float,
+        reader_threads: int,
+    ) -> None:
+        self.applications = Applications(tree)
+        self.events = events
+        self.clock = clock
+        self.refresh_seconds = refresh_seconds
+        self.executor = ThreadPoolExecutor(reader_threads, thread_name_prefix="tree")
+        # The watcher has its own thread: slow downloads must not keep a new revision waiting.
+        self.loader = ThreadPoolExecutor(1, thread_name_prefix="revision")
+        self.files = Files(tree, self.executor)
+        self.poll = Poll()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                await self._route(scope, receive, send)
+            except Problem as problem:
+                await _send_problem(scope, send, problem)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["path"].split("/"):
+            case ["", "v1", "apps", app, "channels", channel, "manifests"]:
+                await self._poll(scope, send, app, channel, None)
+            case ["", "v1", "apps", app, "channels", channel, "manifests", model]:
+                await self._poll(scope, send, app, channel, model)
+            case ["", "v1", "apps", app, "channels", channel, "catalog"]:
+                await self._catalog(scope, send, app, channel)
+            case ["", "v1", "apps", app, "blobs", "sha256", digest]:
+                await self._blob(scope, send, self._app(app), digest)
+            case ["", "v1", "apps", app, "trust", name]:
+                await self._trust(scope, send, self._app(app), name)
+            case ["", "v1", "apps", app, "targets", *folders, name]:
+                await self._target(scope, send, self._app(app), "/".join(folders), name)
+            case ["", "v1", "apps", app, "events"]:
+                await self._events(scope, receive, send, self._app(app))
+            case ["", "healthz"]:
+                await self._health(scope, send)
+            case _:
+                raise not_found("unknown_path", f"nothing is served at {scope['path'][:200]}")
+
+    async def _poll(self, scope: Scope, send: Send, app: str, channel: str, model: str | None) -> None:
+        method = scope["method"]
+        if method not in _READS:
+            raise _method_not_allowed(method, _READS)
+        app_state, channel_state = self._channel(app, channel)
+        headers = dict(scope["headers"])
+        raw_unit = headers.get(b"aerogram-unit")
+        unit = read_unit(raw_unit) if raw_unit else None
+        answer = self.poll.answer(app_state, channel_state, scope["query_string"], model, unit)
+        if_none_match = headers.get(b"if-none-match")
+        if if_none_match is not None and same_etag(if_none_match, answer.etag):
+            await _send(send, 304, answer.headers_304, b"")
+        else:
+            await _send(send, 200, answer.headers_200, b"" if method == "HEAD" else answer.body)
+
+    async def _catalog(self, scope: Scope, send: Send, app: str, channel: str) -> None:
+        _allow(scope, *_READS)
+        app_state, state = self._channel(app, channel)
+        headers = dict(scope["headers"])
+        packed = accepts_gzip(headers.get(b"accept-encoding", b""))
+        tag = state.catalog_sha256 + ("-gzip" if packed else "")
+        common: Headers = [
+            (b"etag", f'"{tag}"'.encode()),
+            (b"aerogram-revision", b"%d" % app_state.revision),
+            (b"cache-control", b"public, max-age=60"),
+            (b"vary", b"Accept-Encoding"),
+        ]
+        if same_etag(headers.get(b"if-none-match", b""), common[0][1]):
+            await _send(send, 304, common, b"")
+            return
+        body = state.catalog_gzip if packed else state.catalog_bytes
+        encoding: Headers = [(b"content-encoding", b"gzip")] if packed else []
+        fields = [(b"content-type", JSON), (b"content-length", b"%d" % len(body)), *encoding, *common]
+        await _send(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
+
+    async def _blob(self, scope: Scope, send: Send, app: AppState, digest: str) -> None:
+        _allow(scope, *_READS)
+        if not HEX_DIGEST.fullmatch(digest):
+            detail = f"digest: expected 64 lower-case hex digits, got {digest[:80]!r}"
+            raise Problem(400, "invalid_field", detail, field="digest")
+        await self.files.send(scope, send, _blob_download(app, digest, OCTETS))
+
+    async def _trust(self, scope: Scope, send: Send, app: AppState, name: str) -> None:
+        """timestamp.json comes from memory: it must not be ahead of what polls answer, nor half-written."""
+        _allow(scope, *_READS)
+        if name == "timestamp.json":
+            body = app.timestamp_bytes
+            length = b"%d" % len(body)
+            fields = [(b"content-type", JSON), (b"content-length", length), (b"cache-control", b"public, max-age=10")]
+            await _send(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
+            return
+        if not (name.endswith(".json") and name[0].isdigit() and safe_path(name)):
+            raise not_found("unknown_file", f"{app.application} has no trust file {name[:80]}")
+        await self.files.send(scope, send, Download(app.application, f"trust/{name}", JSON, None))
+
+    async def _target(self, scope: Scope, send: Send, app: AppState, folder: str, name: str) -> None:
+        """Model files lie in the blob store; whatever else the roles list (catalogs) lies under targets/."""
+        _allow(scope, *_READS)
+        digest, _, base = name.partition(".")
+        if not (HEX_DIGEST.fullmatch(digest) and base and safe_path(f"{folder}/{name}")):
+            raise not_found("unknown_file", f"{app.application} has no target {name[:120]}")
+        if folder.startswith("models/"):
+            download = _blob_download(app, digest, OCTETS)
+        else:
+            etag = f'"{digest}"'.encode()
+            download = Download(app.application, f"targets/{folder}/{name}", JSON, etag)
+        await self.files.send(scope, send, download)
+
+    async def _events(self, scope: Scope, receive: Receive, send: Send, app: AppState) -> None:
+        _allow(scope, "POST")
+        headers = dict(scope["headers"])
+        unit = read_unit(headers.get(b"aerogram-unit", b""))
+        content_type = headers.get(b"content-type", JSON).partition(b";")[0].strip().lower()
+        if content_type != JSON:
+            detail = f"Content-Type: expected application/json, got {content_type.decode('latin-1')[:80]}"
+            raise Problem(415, "unsupported_media_type", detail, field="Content-Type")
+        data = await _read_body(headers, receive, MOST_COMPRESSED_BYTES)
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        batch = await asyncio.get_running_loop().run_in_executor(self.executor, read_batch, data, encoding)
+        if batch.accepted:
+            await self._append(app.application, unit, batch.document)
+        answer = {"accepted": batch.accepted, "rejected": [asdict(rejected) for rejected in batch.rejected]}
+        await _send_json(send, 202, answer)
+
+    async def _append(self, application: str, unit: str, document: Mapping[str, Any]) -> None:
+        fields = {
+            "application": application,
+            "received_at": self.clock().astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "unit": unit,
+            "batch": json.dumps(document, separators=(",", ":")),
+        }
+        try:
+            await self.events.append(fields)
+        except SinkUnavailableError as error:
+            logger.warning("application %s: a batch of events was refused: %s", application, error)
+            detail = "the event stream does not take events now; keep them and try again"
+            raise unavailable("events_unavailable", detail, retry_after_seconds=RETRY_AFTER_SECONDS) from error
+
+    async def _health(self, scope: Scope, send: Send) -> None:
+        """200 as long as something is served: an expired timestamp is for the publisher to mend, not for a restart."""
+        _allow(scope, *_READS)
+        now, errors = self.clock(), self.applications.errors
+        apps = {
+            name: {
+                "revision": state.revision,
+                "timestamp_expires_in_seconds": int((state.timestamp_expires - now).total_seconds()),
+                "error": errors.get(name),
+            }
+            for name, state in self.applications.by_name.items()
+        }
+        expired = any(app["timestamp_expires_in_seconds"] <= 0 for app in apps.values())  # type: ignore[operator]
+        document = {"status": "degraded" if expired or errors else "ok", "applications": apps, "errors": errors}
+        await _send_json(send, 200, document)
+
+    def _app(self, name: str) -> AppState:
+        state = self.applications.by_name.get(name)
+        if state is None:
+            raise not_found("unknown_application", f"application: nothing is published for {name[:80]!r}", field="app")
+        return state
+
+    def _channel(self, app: str, channel: str) -> tuple[AppState, ChannelState]:
+        app_state = self._app(app)
+        state = app_state.channels.get(channel)
+        if state is None:
+            known = ", ".join(sorted(app_state.channels)) or "none"
+            detail = f"channel: expected one of {known}, got {channel[:80]!r}"
+            raise not_found("unknown_channel", detail, field="channel")
+        return app_state, state
+
+    async def refresh(self) -> None:
+        """Look at the tree once, off the event loop."""
+        await asyncio.get_running_loop().run_in_executor(self.loader, self.applications.refresh)
+
+    async def watch(self) -> None:
+        """Look at the tree for ever."""
+        while True:
+            await asyncio.sleep(self.refresh_seconds)
+            await self.refresh()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        watcher: asyncio.Task[None] | None = None
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await self.refresh()
+                watcher = asyncio.create_task(self.watch())
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                if watcher is not None:
+                    watcher.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await watcher
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def close(self) -> None:
+        await self.events.close()
+        self.executor.shutdown(wait=False)
+        self.loader.shutdown(wait=False)
+
+
+def accepts_gzip(header: bytes) -> bool:
+    """RFC 9110 section 12.5.3, as far as gzip goes: named (or `*`) and not refused with q=0."""
+    wanted: dict[bytes, bool] = {}
+    for item in header.lower().split(b","):
+        name, _, weight = item.partition(b";")
+        wanted[name.strip()] = weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
+    return wanted.get(b"gzip", wanted.get(b"*", False))
+
+
+def _blob_download(app: AppState, digest: str, content_type: bytes) -> Download:
+    return Download(app.application, f"blobs/sha256/{digest[:2]}/{digest}", content_type, f'"{digest}"'.encode())
+
+
+def _allow(scope: Scope, *methods: str) -> None:
+    if scope["method"] not in methods:
+        raise _method_not_allowed(scope["method"], methods)
+
+
+def _method_not_allowed(method: str, allowed: tuple[str, ...]) -> Problem:
+    listed = ", ".join(allowed)
+    return Problem(
+        405, "method_not_allowed", f"method: expected {listed}, got {method[:20]}", headers={"allow": listed}
+    )
+
+
+async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, most_bytes: int) -> bytes:
+    declared = headers.get(b"content-length", b"0")
+    if not declared.isdigit() or int(declared[:19]) > most_bytes:
+        raise too_large(f"{most_bytes} bytes")
+    chunks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "incomplete_body", "body: expected the whole of it, got a closed connection")
+        chunk = message.get("body", b"")
+        chunks.append(chunk)
+        size += len(chunk)
+        more = message.get("more_body", False)
+        if size > most_bytes:
+            raise too_large(f"{most_bytes} bytes")
+    return b"".join(chunks)
+
+
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _send_json(send: Send, status: int, document: Mapping[str, Any]) -> None:
+    body = json.dumps(document, separators=(",", ":")).encode()
+    length = b"%d" % len(body)
+    await _send(
+        send, status, [(b"content-type", JSON), (b"content-length", length), (b"cache-control", b"no-store")], body
+    )
+
+
+async def _send_problem(scope: Scope, send: Send, problem: Problem) -> None:
+    body = problem.body()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % len(body)),
+        *((name.encode(), value.encode("latin-1", "replace")) for name, value in problem.headers.items()),
+    ]
+    await _send(send, problem.status, headers, b"" if scope["method"] == "HEAD" else body)

@@ -1,0 +1,115 @@
+"""Files of the tree over HTTP: HEAD, one range, 304, 416; streamed piece by piece, read in threads."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
+
+from distribution.device_plane.poll import same_etag
+from distribution.device_plane.problems import Problem, not_found
+from distribution.device_plane.ranges import ByteRange, Unsatisfiable, parse_range
+from distribution.device_plane.tree import OpenFile, TreeReader
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+IMMUTABLE = b"public, max-age=31536000, immutable, no-transform"
+
+
+class Download(NamedTuple):
+    """Which file of the tree, and how it is presented. `etag` None: no conditional requests and no ranges."""
+
+    application: str
+    path: str
+    content_type: bytes
+    etag: bytes | None
+
+
+class Files:
+    def __init__(self, tree: TreeReader, executor: Executor) -> None:
+        self.tree = tree
+        self.executor = executor
+
+    async def send(self, scope: Mapping[str, Any], send: Send, download: Download) -> None:
+        """Raises Problem: 404 if there is no such file, 416 if the range lies behind its end."""
+        headers = dict(scope["headers"])
+        if download.etag is not None and same_etag(headers.get(b"if-none-match", b""), download.etag):
+            fields = [(b"etag", download.etag), (b"cache-control", IMMUTABLE)]
+            await _send_bodiless(send, 304, fields)
+            return
+        file = await self._open(download)
+        try:
+            await self._send_open(scope, send, download, file, headers)
+        finally:
+            file.close()
+
+    async def _open(self, download: Download) -> OpenFile:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self.executor, self.tree.open, download.application, download.path)
+        except FileNotFoundError:
+            name = download.path.rpartition("/")[2]
+            raise not_found("unknown_file", f"{download.application} has no file {name}") from None
+
+    async def _send_open(
+        self, scope: Mapping[str, Any], send: Send, download: Download, file: OpenFile, headers: Mapping[bytes, bytes]
+    ) -> None:
+        wanted = _wanted_range(scope["method"], headers, file.size, download.etag)
+        span = wanted or ByteRange(0, file.size)
+        fields = _fields(download, file.size, span, partial=wanted is not None)
+        if scope["method"] == "HEAD" or span.start == span.end:
+            await _send_bodiless(send, 200, fields)
+            return
+        await send({"type": "http.response.start", "status": 206 if wanted else 200, "headers": fields})
+        if wanted is None and file.path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
+            await send({"type": "http.response.pathsend", "path": file.path})
+            return
+        await self._stream(send, file, span)
+
+    async def _stream(self, send: Send, file: OpenFile, span: ByteRange) -> None:
+        loop = asyncio.get_running_loop()
+        chunks = file.chunks(span.start, span.end)
+        while (chunk := await loop.run_in_executor(self.executor, _next, chunks)) is not None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _wanted_range(method: str, headers: Mapping[bytes, bytes], size: int, etag: bytes | None) -> ByteRange | None:
+    """A range counts for GET only, and with If-Range only while the file is still the one the client began with."""
+    header = headers.get(b"range")
+    if header is None or method != "GET" or etag is None or headers.get(b"if-range", etag) != etag:
+        return None
+    try:
+        return parse_range(header, size)
+    except Unsatisfiable:
+        raise Problem(
+            416,
+            "range_not_satisfiable",
+            f"Range: expected a start below {size} bytes, got {header.decode('latin-1')[:80]}",
+            field="Range",
+            headers={"content-range": f"bytes */{size}"},
+        ) from None
+
+
+def _fields(download: Download, size: int, span: ByteRange, *, partial: bool) -> list[tuple[bytes, bytes]]:
+    fields = [
+        (b"content-type", download.content_type),
+        (b"content-length", b"%d" % (span.end - span.start)),
+        (b"cache-control", IMMUTABLE),
+    ]
+    if download.etag is not None:
+        fields += [(b"etag", download.etag), (b"accept-ranges", b"bytes")]
+    if partial:
+        fields.append((b"content-range", b"bytes %d-%d/%d" % (span.start, span.end - 1, size)))
+    return fields
+
+
+def _next(chunks: Iterator[bytes]) -> bytes | None:
+    with contextlib.suppress(StopIteration):
+        return next(chunks)
+    return None
+
+
+async def _send_bodiless(send: Send, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
