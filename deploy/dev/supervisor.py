@@ -23,7 +23,7 @@ class StopRequested(Exception):  # noqa: N818  an event, not an error
 
 def restart_delay(failures: int) -> float:
     """Seconds to wait before the next start: 1, 2, 4, … after the first, second, third failure, at most 30."""
-    return min(2.0 ** (failures - 1), _LONGEST_DELAY_SECONDS)
+    return min(2.0 ** min(failures - 1, 10), _LONGEST_DELAY_SECONDS)
 
 
 @dataclass
