@@ -1,0 +1,169 @@
+"""From verified files to a running model: obtain, unpack, load, check the vectors, switch."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from hashlib import file_digest
+from pathlib import Path
+
+from aerogram_sdk.errors import HashMismatch, LoadFailed, ManifestMalformed, NoSpace, StoreFailed
+from aerogram_sdk.events import EventQueue, Subject
+from aerogram_sdk.fetcher import DevicePlane
+from aerogram_sdk.manifest import Manifest, ManifestFile
+from aerogram_sdk.runtimes import LoadedModel, Runtime
+from aerogram_sdk.sanity import SanityVectors
+from aerogram_sdk.selector import Conditions, refuse_deferred
+from aerogram_sdk.store import Installed, ModelRecord, Store
+
+# Room for state, the event queue and trust metadata beside the files themselves.
+SPARE_BYTES = 8 << 20
+
+
+class Activator:
+    """One bundle at a time; the caller holds the install lock. Every stage is recorded as it is passed."""
+
+    def __init__(self, store: Store, plane: DevicePlane, runtimes: Mapping[str, Runtime], events: EventQueue) -> None:
+        self._store, self._plane, self._runtimes, self._events = store, plane, runtimes, events
+
+    def install(self, manifest: Manifest, record: ModelRecord, conditions: Conditions, device_class: str) -> Installed:
+        """Bring the bundle to its place, proven to work. The active one is untouched. Raises an AerogramError."""
+        subject = Subject.of(manifest)
+        with device_errors():
+            self._obtain(manifest, record, conditions, subject)
+            staged = self._unpack(manifest, subject)
+        with self._store.attempting(manifest.bundle_id, asdict(subject)):
+            self._prove(manifest, staged / "files", device_class, subject)
+        with device_errors():
+            self._store.keep_bundle(staged, manifest)
+            self._clear_downloads(manifest)
+        return Installed(manifest.bundle_id, manifest.model_version, manifest.variant, device_class)
+
+    def load(self, manifest: Manifest, files: Path, device_class: str) -> LoadedModel:
+        runtime = self._runtimes[manifest.runtime]
+        try:
+            return runtime.load(
+                files / manifest.entry, manifest.signature_schema, manifest.delegate_order(device_class)
+            )
+        except Exception as error:  # a runtime is foreign code and raises what it likes
+            raise LoadFailed(f"load: expected {manifest.runtime} to load {manifest.entry}, got {error!r}") from error
+
+    def _obtain(self, manifest: Manifest, record: ModelRecord, conditions: Conditions, subject: Subject) -> None:
+        """Every file into downloads/, whole and of the listed hash."""
+        files = {file.sha256: file for file in manifest.files.values()}.values()
+        self._reuse_installed(files, record)
+        missing = [file for file in files if not self._whole(file).exists()]
+        missing_bytes = sum(file.length - self._arrived_bytes(file) for file in missing)
+        refuse_deferred(manifest, conditions, missing_bytes)
+        self._refuse_full(manifest.size_bytes, missing_bytes)
+        with self._events.passing("download", subject, bytes=missing_bytes):
+            for file in missing:
+                self._fetch(file)
+        with self._events.passing("verify", subject):
+            for file in files:
+                self._accept(file)
+
+    def _reuse_installed(self, files: Iterable[ManifestFile], record: ModelRecord) -> None:
+        """From bundles already here: labels rarely change, and a rollback brings back what was kept."""
+        installed = self._installed_files(record)
+        for file in files:
+            path = installed.get(file.sha256)
+            if path and not self._whole(file).exists() and has_digest(path, file):
+                place(path, self._whole(file))
+
+    def _installed_files(self, record: ModelRecord) -> dict[str, Path]:
+        """By digest. A bundle that cannot be read has nothing to offer."""
+        found: dict[str, Path] = {}
+        for installed in filter(None, (record.active, record.previous)):
+            with suppress(OSError, ValueError, ManifestMalformed):
+                folder = self._store.bundle_files(installed.bundle)
+                files = self._store.manifest_of(installed.bundle).files.values()
+                found |= {file.sha256: folder / file.path for file in files}
+        return found
+
+    def _fetch(self, file: ManifestFile) -> None:
+        """Make the `.part` file complete, by whatever way is cheapest; `_accept` alone decides whether it is right."""
+        self._plane.download(file.sha256, file.length, self._part(file))
+
+    def _accept(self, file: ManifestFile) -> None:
+        """Give a file of the listed hash its final name; remove any other, so that a retry starts afresh."""
+        path = self._whole(file) if self._whole(file).exists() else self._part(file)
+        if not has_digest(path, file):
+            path.unlink(missing_ok=True)
+            raise HashMismatch(f"{file.path}: expected SHA-256 {file.sha256}, got another")
+        path.rename(self._whole(file))
+
+    def _refuse_full(self, bundle_bytes: int, missing_bytes: int) -> None:
+        free = shutil.disk_usage(self._store.root).free
+        if free < missing_bytes + SPARE_BYTES:
+            raise NoSpace(
+                f"space: expected {missing_bytes + SPARE_BYTES} bytes free for a bundle of {bundle_bytes}, got {free}"
+            )
+
+    def _unpack(self, manifest: Manifest, subject: Subject) -> Path:
+        with self._events.passing("unpack", subject, bytes=manifest.size_bytes):
+            staged = self._store.new_staging()
+            for file in manifest.files.values():
+                place(self._whole(file), staged / "files" / file.path)
+            return staged
+
+    def _prove(self, manifest: Manifest, files: Path, device_class: str, subject: Subject) -> None:
+        with self._events.passing("compile", subject):
+            model = self.load(manifest, files, device_class)
+        try:
+            if manifest.sanity_path:
+                with self._events.passing("sanity", subject):
+                    vectors = SanityVectors.from_json(
+                        (files / manifest.sanity_path).read_bytes(), manifest.sanity_tolerance
+                    )
+                    vectors.check(model)
+        finally:
+            model.close()
+
+    def _clear_downloads(self, manifest: Manifest) -> None:
+        for file in manifest.files.values():
+            for path in self._store.downloads.glob(f"{file.sha256}*"):
+                path.unlink(missing_ok=True)
+
+    def _arrived_bytes(self, file: ManifestFile) -> int:
+        part = self._part(file)
+        return min(part.stat().st_size, file.length) if part.exists() else 0
+
+    def _whole(self, file: ManifestFile) -> Path:
+        return self._store.downloads / file.sha256
+
+    def _part(self, file: ManifestFile) -> Path:
+        return self._store.downloads / f"{file.sha256}.part"
+
+
+def has_digest(path: Path, file: ManifestFile) -> bool:
+    if not path.exists() or path.stat().st_size != file.length:
+        return False
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest() == file.sha256
+
+
+def place(source: Path, destination: Path) -> None:
+    """A hard link where the file system has them, else a copy: a bundle must not cost its size twice."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, destination)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            raise
+        shutil.copyfile(source, destination)
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """What the operating system refuses, as this package's errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"space: expected room for the bundle, got {error}") from error
+        raise StoreFailed(f"store: expected to be read and written, got {error}") from error

@@ -1,0 +1,115 @@
+"""What an app calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from aerogram_sdk.activator import Activator
+from aerogram_sdk.events import EventQueue
+from aerogram_sdk.fetcher import DevicePlane, TufFetcher
+from aerogram_sdk.manifest import SignatureSchema
+from aerogram_sdk.opener import EmbeddedModel, Opener, OpenModel
+from aerogram_sdk.profile import DeviceProfile
+from aerogram_sdk.runtimes import Runtime
+from aerogram_sdk.selector import Conditions
+from aerogram_sdk.store import Store
+from aerogram_sdk.trust import Trust
+from aerogram_sdk.updater import Device, UpdateOutcome, UpdateRun
+
+TIMEOUT_SECONDS = 30.0
+MOST_MODELS_PER_POLL = 50
+
+
+class AerogramClient:
+    """One application and channel on one store. Usable from several threads and processes on the same store."""
+
+    def __init__(
+        self,
+        *,
+        server: str,
+        application: str,
+        channel: str,
+        root: bytes,
+        store: Path,
+        profile: DeviceProfile,
+        runtimes: Mapping[str, Runtime],
+        unit: str | None = None,
+        key: str | None = None,
+        accepts: Mapping[str, SignatureSchema | None] | None = None,
+        embedded: Mapping[str, EmbeddedModel] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        conditions: Callable[[], Conditions] = Conditions,
+        http: httpx.Client | None = None,
+    ) -> None:
+        """`root`: the root.json the app ships with. `key`: the application's public id for rate limits."""
+        self._http, self._owns_http = http or httpx.Client(timeout=TIMEOUT_SECONDS), http is None
+        self._store = Store(store, application)
+        self.unit = self._store.unit(unit)
+        headers = {"Aerogram-Unit": self.unit} | ({"Aerogram-Key": key} if key else {})
+        self._plane = DevicePlane(self._http, server, application, headers)
+        self._events = EventQueue(self._store.root / "events.db", clock)
+        self._profile = profile
+        runtimes, embedded = dict(runtimes), dict(embedded or {})
+        activator = Activator(self._store, self._plane, runtimes, self._events)
+        self._opener = Opener(
+            store=self._store,
+            activator=activator,
+            events=self._events,
+            runtimes=runtimes,
+            embedded=embedded,
+            environment=profile.environment,
+        )
+        self._device = Device(
+            application=application,
+            channel=channel,
+            profile=profile,
+            accepts=dict(accepts or {}),
+            embedded_versions={name: model.version for name, model in embedded.items()},
+            runtime_versions={name: runtime.version for name, runtime in runtimes.items()},
+            store=self._store,
+            plane=self._plane,
+            trust=Trust(self._plane, TufFetcher(self._http), self._store.trust, root),
+            activator=activator,
+            events=self._events,
+            clock=clock,
+            conditions=conditions,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the HTTP client, unless it was given."""
+        if self._owns_http:
+            self._http.close()
+
+    def update(self, models: Sequence[str]) -> list[UpdateOutcome]:
+        """Bring each model to what the server wants; one outcome per model, in the order asked.
+
+        Network, trust, model and storage trouble is in the outcomes, never raised. Waits while another process updates.
+        """
+        self._opener.note_crashes()
+        outcomes: list[UpdateOutcome] = []
+        with self._store.installing():
+            for start in range(0, len(models), MOST_MODELS_PER_POLL):
+                outcomes += UpdateRun(self._device).outcomes(models[start : start + MOST_MODELS_PER_POLL])
+        return outcomes
+
+    def open(self, model: str) -> OpenModel:
+        """The first that loads of active, previous, embedded; needs no network. Raises ModelNotAvailable."""
+        return self._opener.open(model)
+
+    def flush_events(self) -> int:
+        """Send queued events; how many the server has taken. The rest is kept; network trouble is not raised."""
+        return self._events.flush(self._plane, self._profile.to_json())
+
+    def pending_events(self) -> list[dict[str, object]]:
+        return self._events.pending()

@@ -1,0 +1,146 @@
+"""What happened on this device, kept until the server has it: a bounded queue in SQLite, sent in gzipped batches."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from aerogram_sdk.errors import AerogramError, Unavailable
+from aerogram_sdk.fetcher import DevicePlane
+from aerogram_sdk.manifest import Manifest
+
+MOST_QUEUED = 2_000
+MOST_PER_BATCH = 500
+MOST_BATCH_BYTES = 512 << 10
+OLDEST = timedelta(days=30)
+ACCEPTED = 202
+
+# Upper bounds of the latency bins, in microseconds: four bins per doubling from 64 µs to some 67 s, one more above.
+LATENCY_BOUNDS_US = tuple(round(64 * 2 ** (step / 4)) for step in range(81))
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The model version an event speaks of; version None: none, or the embedded one."""
+
+    model: str
+    version: int | None = None
+    variant: str | None = None
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Subject:
+        return cls(manifest.model, manifest.model_version or None, manifest.variant or None)
+
+
+class EventQueue:
+    """Shared by all processes of a store. `clock` is the device's own: the server corrects its skew by `sent_at`."""
+
+    def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
+        self._path, self._clock = path, clock
+        with self._database() as database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, id TEXT, at TEXT, body TEXT)"
+            )
+
+    def record(self, stage: str, outcome: str, subject: Subject, **members: Any) -> None:
+        """Append one event; `members` that are None are left out. The oldest go first when the queue is full."""
+        event: dict[str, Any] = {
+            "id": str(uuid.uuid4()),
+            "at": _stamp(self._clock()),
+            "stage": stage,
+            "outcome": outcome,
+        }
+        event |= {"model": subject.model, "version": subject.version, "variant": subject.variant, **members}
+        body = json.dumps({name: value for name, value in event.items() if value is not None})
+        with self._database() as database:
+            database.execute("INSERT INTO events (id, at, body) VALUES (?, ?, ?)", (event["id"], event["at"], body))
+            database.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (MOST_QUEUED,))
+
+    @contextmanager
+    def passing(self, stage: str, subject: Subject, **members: Any) -> Iterator[dict[str, Any]]:
+        """Record the stage as passed, with its time, unless something is raised. The block may add members."""
+        started = perf_counter()
+        yield members
+        self.record(stage, "ok", subject, ms=_milliseconds(started), **members)
+
+    def record_failure(self, error: AerogramError, subject: Subject) -> None:
+        self.record(error.stage, "failed", subject, error=error.code)
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Oldest first."""
+        with self._database() as database:
+            return [json.loads(body) for (body,) in database.execute("SELECT body FROM events ORDER BY number")]
+
+    def flush(self, plane: DevicePlane, profile: Mapping[str, Any]) -> int:
+        """Send what is queued; how many the server has taken. Stops at the first batch that it does not take."""
+        self._drop_too_old()
+        sent = 0
+        while batch := fitting(self.pending()[:MOST_PER_BATCH]):
+            document = {"sent_at": _stamp(self._clock()), "profile": dict(profile), "events": batch}
+            if not _accepted(plane, gzip.compress(json.dumps(document).encode(), mtime=0)):
+                break
+            self._remove([event["id"] for event in batch])
+            sent += len(batch)
+        return sent
+
+    def _drop_too_old(self) -> None:
+        with self._database() as database:
+            database.execute("DELETE FROM events WHERE at < ?", (_stamp(self._clock() - OLDEST),))
+
+    def _remove(self, ids: list[str]) -> None:
+        with self._database() as database:
+            database.executemany("DELETE FROM events WHERE id = ?", [(identifier,) for identifier in ids])
+
+    @contextmanager
+    def _database(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._path, timeout=30)) as database, database:
+            yield database
+
+
+class LatencyHistogram:
+    """Counts by number of the bin (LATENCY_BOUNDS_US). Equal bins everywhere, so that they add up."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+
+    def add(self, seconds: float) -> None:
+        microseconds = seconds * 1e6
+        number = next((i for i, bound in enumerate(LATENCY_BOUNDS_US) if microseconds <= bound), len(LATENCY_BOUNDS_US))
+        self.counts[number] = self.counts.get(number, 0) + 1
+
+    def to_json(self) -> dict[str, int]:
+        return {str(number): count for number, count in sorted(self.counts.items())}
+
+
+def fitting(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The longest prefix whose JSON stays under the size limit, but at least one event."""
+    size = 4096  # the envelope with a profile
+    for count, event in enumerate(events):
+        size += len(json.dumps(event)) + 2
+        if count and size > MOST_BATCH_BYTES:
+            return events[:count]
+    return events
+
+
+def _accepted(plane: DevicePlane, body: bytes) -> bool:
+    try:
+        return plane.post_events(body) == ACCEPTED
+    except Unavailable:
+        return False
+
+
+def _stamp(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _milliseconds(started: float) -> int:
+    return round((perf_counter() - started) * 1000)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SDK = Path(__file__).parents[2] / "sdk_stubs" / "python"
+sys.path.insert(0, str(SDK))
+
+from aerogram_sdk import AerogramClient, DeviceProfile  # noqa: E402
+
+from tests.sdk.fake_runtime import SCHEMA, FakeRuntime, model_file, sanity_file  # noqa: E402
+from tests.sdk.repository_simulator import FaultyServer, Release, RepositorySimulator  # noqa: E402
+
+Build = Callable[..., Release]
+
+
+@pytest.fixture
+def simulator() -> RepositorySimulator:
+    return RepositorySimulator()
+
+
+@pytest.fixture
+def server(simulator: RepositorySimulator) -> Iterator[FaultyServer]:
+    with FaultyServer(simulator) as server:
+        yield server
+
+
+@pytest.fixture
+def release(simulator: RepositorySimulator) -> Build:
+    """Release a fake model whose score is `version` times the sum of its input."""
+
+    def build(version: int, *, padding: int = 0, sanity_factor: float | None = None, **members: Any) -> Release:
+        files = {
+            "model.json": members.pop("model", None) or model_file(version, padding=padding),
+            "sanity.json": sanity_file(version if sanity_factor is None else sanity_factor),
+        }
+        defaults = {"counter": version, "schema": SCHEMA, "sanity": "sanity.json"}
+        return simulator.release(Release("digits", version, "numpy-float", files, **(defaults | members)))
+
+    return build
+
+
+@pytest.fixture
+def new_client(
+    server: FaultyServer, simulator: RepositorySimulator, tmp_path: Path
+) -> Iterator[Callable[..., AerogramClient]]:
+    clients: list[AerogramClient] = []
+
+    def build(**changes: Any) -> AerogramClient:
+        arguments = {
+            "server": server.url,
+            "application": simulator.application,
+            "channel": simulator.channel,
+            "root": simulator.root_bytes(),
+            "store": tmp_path / "store",
+            "profile": DeviceProfile(os="linux", app_version="1.0"),
+            "runtimes": {"numpy": FakeRuntime()},
+        }
+        clients.append(AerogramClient(**(arguments | changes)))
+        return clients[-1]
+
+    yield build
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def client(new_client: Callable[..., AerogramClient]) -> AerogramClient:
+    return new_client()
