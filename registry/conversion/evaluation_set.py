@@ -73,8 +73,8 @@ def _array_names(declared: Mapping[str, object], inputs: Sequence[TensorSpec]) -
 
 
 def _for_input(array: Array, spec: TensorSpec) -> Array:
-    if array.shape[1:] != spec.shape[1:]:
-        expected = ("samples", *spec.shape[1:])
+    if array.shape[1:] != spec.sample_shape:
+        expected = ("samples", *spec.sample_shape)
         raise EvaluationSetError(f"expected shape {expected} for input {spec.name!r}; got {array.shape}")
     if array.dtype == np.dtype(spec.dtype):
         return array

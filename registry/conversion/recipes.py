@@ -36,6 +36,7 @@ class Recipe:
     """One way to build a variant.
 
     `step` is the function of `worker.optimise` that builds it, `parameters` are that function's keyword arguments.
+    `expected_size_ratio` is the variant's size over the float32 `.tflite`'s, for models of more than a few layers.
     `min_runtime_version` is dotted; for Core ML it is the iOS version, for LiteRT it is empty (see docs/conversion.md).
     """
 
@@ -47,6 +48,7 @@ class Recipe:
     runtime: str = "litert"
     min_runtime_version: str = ""
     needs_calibration: bool = False
+    expected_size_ratio: float = 1.0
 
     @property
     def entry(self) -> str:
@@ -82,6 +84,7 @@ _ALL = (
                 "explicit_dequantize": True,
             },
         },
+        expected_size_ratio=0.55,
     ),
     Recipe(
         "tflite-dynamic-int8",
@@ -96,6 +99,7 @@ _ALL = (
                 "explicit_dequantize": False,
             },
         },
+        expected_size_ratio=0.35,
     ),
     Recipe(
         "tflite-full-int8",
@@ -113,6 +117,7 @@ _ALL = (
             "calibration_samples": CALIBRATION_SAMPLES,
         },
         needs_calibration=True,
+        expected_size_ratio=0.35,
     ),
     Recipe(
         "coreml-fp16",

@@ -39,7 +39,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """`value` is the variant's, `source_value` the source model's on the same samples; the interval is 95 % (Wilson)."""
+    """`value` is the variant's, `source_value` the source's on the same samples; the interval is 95 % (Wilson)."""
 
     metric: str
     value: float
@@ -74,6 +74,11 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str
     quantization: Quantization | None = None
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one sample: without the batch axis, where there is one (of size 1)."""
+        return self.shape[1:] if self.shape[:1] == (1,) else self.shape
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TensorSpec":
@@ -164,7 +169,7 @@ def merged(first: Report, second: Report) -> Report:
     """One report of two processes that ran one after the other; the second's findings win where both have one."""
     return replace(
         second,
-        seconds=first.seconds + second.seconds,
+        seconds=round(first.seconds + second.seconds, 3),
         peak_memory_bytes=max(first.peak_memory_bytes, second.peak_memory_bytes),
         files=first.files + second.files,
         entry=second.entry or first.entry,

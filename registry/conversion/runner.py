@@ -28,7 +28,7 @@ def run_trace(
     limits: Limits = TRACE_LIMITS,
     on_heartbeat: Callable[[], None],
 ) -> Report:
-    """Write what every recipe starts from into `output`: the float files, golden inputs and the source's own outputs."""
+    """Write what every recipe starts from into `output`: float files, golden inputs and the source's own outputs."""
     step = "adopt" if source_format == "tflite" else "trace"
     output.mkdir(parents=True, exist_ok=True)
 

@@ -21,6 +21,14 @@ GIB = 1024**3
 WATCH_SECONDS = 0.1
 HEARTBEAT_SECONDS = 1.0
 WORKER_MODULE = "registry.conversion.worker"
+LOG_BYTES = 64 * 1024
+# Printed on every run of libraries that work: they would push the one line that matters out of the tail.
+NOISE = (
+    "INFO: ",
+    "WARNING:coremltools:Failed to load _ML",
+    "WARNING:coremltools:TensorFlow version",
+    "WARNING:coremltools:scikit-learn version",
+)
 OUT_OF_MEMORY_MARKS = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "ResourceExhausted", "out of memory")
 
 
@@ -190,7 +198,7 @@ def _report(scratch: Path, ending: Ending, limits: Limits) -> Report:
     return replace(
         report,
         seconds=round(ending.seconds, 3),
-        peak_memory_bytes=max(report.peak_memory_bytes, ending.peak_memory_bytes),
+        peak_memory_bytes=ending.peak_memory_bytes,
         log_tail=log,
     )
 
@@ -236,6 +244,7 @@ def _died(ending: Ending, log: str) -> Report:
 def _log_tail(path: Path) -> str:
     with path.open("rb") as stream:
         stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, stream.tell() - LOG_TAIL_CHARACTERS))
-        text = stream.read().decode("utf-8", "replace")
-    return text.replace("\x00", "").replace(str(path.parent), "$SCRATCH")
+        stream.seek(max(0, stream.tell() - LOG_BYTES))
+        text = stream.read().decode("utf-8", "replace").replace("\x00", "").replace(str(path.parent), "$SCRATCH")
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(NOISE)]
+    return "".join(lines)[-LOG_TAIL_CHARACTERS:]

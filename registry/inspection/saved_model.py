@@ -53,7 +53,9 @@ def inspect_saved_model(path: Path) -> SourceInspection:
     operations = sorted(set(_operations(graph)))
     refused = [operation for operation in operations if operation not in ALLOWED_OPERATIONS]
     if refused:
-        raise InspectionError("tensorflow_operation", "operations a phone's runtime can express", ", ".join(refused[:20]))
+        raise InspectionError(
+            "tensorflow_operation", "operations a phone's runtime can express", ", ".join(refused[:20])
+        )
     inputs, outputs = _signature(graph)
     details = {"operations": operations, "members": members, "root": str(root)}
     return SourceInspection("saved_model", inputs, outputs, path.stat().st_size, details)

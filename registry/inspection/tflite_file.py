@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import flatbuffers
 import tflite
 
 from registry.inspection.errors import InspectionError
@@ -24,6 +25,7 @@ MAX_ITEMS = 200_000
 MAX_SUBGRAPHS = 64
 MAX_RANK = 8
 FIRST_REAL_OFFSET = 2  # 0 and 1 mean that a buffer's bytes lie inside the flatbuffer
+WIDE_CODE_SLOT = 10
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError, OverflowError, UnicodeDecodeError)
 
 OPERATORS: Mapping[int, str] = MappingProxyType(
@@ -61,6 +63,7 @@ class Tensor:
     buffer: int
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
+    quantised_axis: int
     variable: bool
     sparse: bool
 
@@ -75,7 +78,9 @@ def inspect_tflite(path: Path) -> SourceInspection:
         except InspectionError:
             raise
         except DAMAGE as error:
-            raise InspectionError("damaged_tflite", "an intact flatbuffer", f"{type(error).__name__}: {error}") from error
+            raise InspectionError(
+                "damaged_tflite", "an intact flatbuffer", f"{type(error).__name__}: {error}"
+            ) from error
 
 
 def _inspect(data: bytes) -> SourceInspection:
@@ -111,8 +116,7 @@ def _operators(model: Any) -> list[str]:
     names = []
     for index in range(_count(model.OperatorCodesLength())):
         code = model.OperatorCodes(index)
-        # Old writers know only the one-byte field; new ones fill both.
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        number = max(_wide_code(code), code.DeprecatedBuiltinCode())
         name = OPERATORS.get(number, f"number {number}")
         if name == "CUSTOM":
             custom = (code.CustomCode() or b"?").decode("utf-8", "replace")[:100]
@@ -121,6 +125,15 @@ def _operators(model: Any) -> list[str]:
             raise InspectionError("refused_operator", "operators of a self-contained model", name)
         names.append(name)
     return names
+
+
+def _wide_code(code: Any) -> int:
+    """The four-byte operator number as it is stored, 0 when absent; runtimes take the larger of this and the old byte.
+
+    The package's own reader ignores it below 127 and would take a custom operator, or any other, for an ADD.
+    """
+    offset = code._tab.Offset(WIDE_CODE_SLOT)  # noqa: SLF001
+    return int(code._tab.Get(flatbuffers.number_types.Int32Flags, offset + code._tab.Pos)) if offset else 0  # noqa: SLF001
 
 
 def _tensors(graph: Any) -> list[Tensor]:
@@ -133,10 +146,11 @@ def _tensor(tensor: Any) -> Tensor:
     if any(size < 0 for size in shape):
         raise InspectionError("damaged_tflite", "sizes of 0 or more", str(shape))
     quantization = tensor.Quantization()
-    scales, zero_points = (), ()
+    scales, zero_points, axis = (), (), 0
     if quantization is not None and quantization.ScaleLength():
         scales = tuple(float(quantization.Scale(i)) for i in range(_count(quantization.ScaleLength())))
         zero_points = tuple(int(quantization.ZeroPoint(i)) for i in range(_count(quantization.ZeroPointLength())))
+        axis = int(quantization.QuantizedDimension())
     return Tensor(
         name=(tensor.Name() or b"").decode("utf-8", "replace"),
         shape=shape,
@@ -145,6 +159,7 @@ def _tensor(tensor: Any) -> Tensor:
         buffer=tensor.Buffer(),
         scales=scales,
         zero_points=zero_points,
+        quantised_axis=axis,
         variable=bool(tensor.IsVariable()),
         sparse=tensor.Sparsity() is not None,
     )
@@ -241,6 +256,7 @@ def _summary(
         "operators": dict(sorted(used.items())),
         "signatures": [signature.key for signature in signatures],
         "precision": _precision(graphs),
+        "warnings": _warnings(graphs),
         "min_runtime_version": _metadata_text(model, "min_runtime_version"),
         "description": (model.Description() or b"").decode("utf-8", "replace")[:500],
     }
@@ -278,6 +294,20 @@ def _precision(graphs: list[list[Tensor]]) -> str:
     if any(tensor.dtype in QUANTISED and tensor.scales for tensor in tensors):
         return "quantised"
     return "float16" if any(tensor.dtype == "float16" for tensor in tensors) else "float32"
+
+
+def _warnings(graphs: list[list[Tensor]]) -> list[str]:
+    """What LiteRT 2 refuses although older runtimes run it."""
+    wrong = [
+        tensor
+        for tensors in graphs
+        for tensor in tensors
+        if len(tensor.scales) > 1 and not 0 <= tensor.quantised_axis < len(tensor.shape)
+    ]
+    if not wrong:
+        return []
+    first = f"axis {wrong[0].quantised_axis} of {wrong[0].name!r}, whose rank is {len(wrong[0].shape)}"
+    return [f"{len(wrong)} tensors are quantised along an axis they do not have ({first}); convert the model again"]
 
 
 def _metadata_text(model: Any, name: str) -> str:

@@ -17,7 +17,7 @@ STEP_MODULES = {"trace": "trace", "adopt": "adopt", "optimise": "optimise", "ver
 def main(job_file: Path) -> None:
     data = json.loads(job_file.read_text("utf-8"))
     confinement = confine.apply(data["confinement"])
-    if data["job"]["step"] not in {"trace"}:
+    if data["job"]["step"] != "trace":
         # Otherwise coremltools imports TensorFlow where it is installed: 5 s and 600 MB that these steps never need.
         sys.modules["tensorflow"] = None  # type: ignore[assignment]
     run(data["job"], confinement)
@@ -35,7 +35,8 @@ def run(data: dict[str, object], confinement: tuple[str, ...]) -> None:
         module = importlib.import_module(f"registry.conversion.worker.{STEP_MODULES[job.step]}")
         report = module.run(job)
     except WorkerError as error:
-        report = Report(state="failed", error=Failure(error.code, error.detail))
+        state = "not_applicable" if error.code == "not_applicable" else "failed"
+        report = Report(state=state, error=Failure(error.code, error.detail))
     except MemoryError:
         report = Report(state="out_of_memory", error=Failure("out_of_memory", "the address-space limit was reached"))
     except Exception as error:  # noqa: BLE001 whatever a converter raises is this job's failure, and its log is kept

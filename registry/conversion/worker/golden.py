@@ -33,7 +33,7 @@ def noise(spec: TensorSpec, bounds: tuple[float, float] | None) -> Array:
     """
     seed = hashlib.sha256(f"{spec.name} {spec.shape} {spec.dtype}".encode()).digest()
     generator = np.random.default_rng(np.frombuffer(seed, np.uint32))
-    shape = (GOLDEN_SAMPLES, *spec.shape[1:])
+    shape = (GOLDEN_SAMPLES, *spec.sample_shape)
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "b":
         return generator.integers(0, 2, shape).astype(dtype)

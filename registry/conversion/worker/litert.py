@@ -51,7 +51,7 @@ class LiteRtModel:
         """Inputs in the file's own types: real values are quantised, integers of its type pass as they are."""
         given = {}
         for spec in self.signature.inputs:
-            array = inputs[spec.name]
+            array = inputs[spec.name].reshape(spec.shape)
             given[spec.name] = array if array.dtype == np.dtype(spec.dtype) else quantised(array, spec)
         return given
 

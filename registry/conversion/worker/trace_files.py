@@ -74,7 +74,11 @@ def batched(infer: Infer, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """Run a model of batch 1 over (samples, …) arrays, one sample at a time."""
     count = len(next(iter(inputs.values())))
     rows = [infer({name: array[index : index + 1] for name, array in inputs.items()}) for index in range(count)]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return {name: np.stack([_sample(row[name]) for row in rows]) for name in rows[0]}
+
+
+def _sample(output: Array) -> Array:
+    return output[0] if output.shape[:1] == (1,) else output
 
 
 def write_references(

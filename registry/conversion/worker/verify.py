@@ -23,6 +23,7 @@ Array = npt.NDArray[np.generic]
 SANITY_FILE = "sanity.json"
 SANITY_SAMPLES = 3
 SANITY_TOLERANCE = "0.02"
+ESTIMATED = "estimated on Linux: evaluated from the program, without the Neural Engine's own rounding and fallbacks"
 WARM_UP_RUNS = 5
 TIMED_RUNS = 50
 
@@ -59,10 +60,16 @@ def run(job: Job) -> Report:
         latency_host=latency(variant),
         signature=variant.signature,
         error=Failure("parity_missed", "; ".join(misses)) if misses else None,
+        notes=(ESTIMATED,) if recipe.family == "coreml" else (),
     )
 
 
 def _load(path: Path, recipe: Recipe, trace: Trace) -> Any:
+    # Imported where they are used: either runtime is large, and a variant needs one.
+    if recipe.family == "coreml":
+        from registry.conversion.worker.mil_interpreter import CoreMlModel  # noqa: PLC0415
+
+        return CoreMlModel(path, trace.signature, recipe.parameters["specification_version"])
     from registry.conversion.worker.litert import LiteRtModel  # noqa: PLC0415
 
     return LiteRtModel(path, trace.signature)

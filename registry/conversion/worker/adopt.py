@@ -1,0 +1,45 @@
+"""A ready `.tflite` becomes a trace: it is its own float file, and its own reference."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from registry.conversion.report import Report
+from registry.conversion.worker.golden import evaluation_of
+from registry.conversion.worker.job import Job, WorkerError, installed_versions
+from registry.conversion.worker.litert import LiteRtModel
+from registry.conversion.worker.trace_files import Trace, trace_report, write_references
+from registry.inspection.errors import InspectionError
+from registry.inspection.tflite_file import inspect_tflite
+
+TFLITE_FILE = "source.tflite"
+VERSIONS_OF = ("ai-edge-litert", "numpy")
+
+
+def run(job: Job) -> Report:
+    assert job.source is not None
+    try:
+        warnings = inspect_tflite(job.source).details["warnings"]
+    except InspectionError as error:
+        raise WorkerError(error.code, str(error)) from error
+    target = job.output / TFLITE_FILE
+    shutil.copyfile(job.source, target)
+    model = _loaded(target, warnings)
+    evaluation = evaluation_of(job.evaluation_set, model.signature.inputs)
+    trace = Trace(
+        source_format="tflite",
+        signature=model.signature,
+        tflite=TFLITE_FILE,
+        coreml_error="a ready .tflite cannot be converted to Core ML",
+        has_evaluation_set=evaluation is not None,
+        converter_versions=installed_versions(VERSIONS_OF),
+    )
+    accuracy = write_references(job, model.signature, evaluation, model.infer, {})
+    return trace_report(job, replace(trace, source_accuracy=accuracy))
+
+
+def _loaded(path: Path, warnings: list[str]) -> LiteRtModel:
+    try:
+        return LiteRtModel(path)
+    except WorkerError as error:
+        raise WorkerError(error.code, "; ".join([*warnings, error.detail])) from error
