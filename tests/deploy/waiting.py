@@ -3,11 +3,9 @@
 import time
 from collections.abc import Callable
 
-_PATIENCE_SECONDS = 20.0
 
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+def until(condition: Callable[[], object], what: str, patience_seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + patience_seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {_PATIENCE_SECONDS:g} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience_seconds:g} s for {what}"
         time.sleep(0.01)
