@@ -1,0 +1,257 @@
+"""`aerogram`: push, look, publish and roll back from a terminal or a pipeline.
+
+Exit codes: 0 done · 1 refused by the server · 2 wrong usage · 3 server not reachable · 4 waited too long ·
+5 a conversion did not succeed.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from deploy.cli import views
+from deploy.cli.client import ApiError, ControlPlane, Unreachable
+
+REFUSED, UNREACHABLE, TOO_LONG, NOT_CONVERTED = 1, 3, 4, 5
+console = Console()
+errors = Console(stderr=True)
+
+
+@click.group()
+@click.option("--url", envvar="AEROGRAM_WEB_URL", default="http://127.0.0.1:8000", show_default=True)
+@click.option("--token", envvar="AEROGRAM_TOKEN", help="An API token.")
+@click.option("--token-file", envvar="AEROGRAM_TOKEN_FILE", type=click.Path(path_type=Path), help="Or a file with it.")
+@click.option("--application", "-a", envvar="AEROGRAM_APPLICATION", default="demo", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")
+@click.pass_context
+def cli(
+    context: click.Context, url: str, token: str | None, token_file: Path | None, application: str, as_json: bool
+) -> None:
+    """Register models, watch their conversions, publish and roll back."""
+    token = token or (token_file.read_text().strip() if token_file and token_file.is_file() else None)
+    if not token:
+        raise click.UsageError("expected a token: --token, --token-file, AEROGRAM_TOKEN or AEROGRAM_TOKEN_FILE")
+    context.obj = (ControlPlane(url, token, application), as_json)
+
+
+def verb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the server in, print the answer as JSON when asked to."""
+
+    @wraps(function)
+    @click.pass_obj
+    def run(settings: tuple[ControlPlane, bool], **options: Any) -> None:
+        server, as_json = settings
+        answer = function(server, as_json=as_json, **options)
+        if as_json:
+            click.echo(json.dumps(answer, indent=2))
+
+    return run
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--evaluation-set", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An .npz file.")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One label a line.")
+@click.option("--recipe", "recipes", multiple=True, help="Only these; may be given several times.")
+@click.option("--notes", default="")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until the conversions end.")
+@click.option("--timeout", "timeout_seconds", default=1800.0, show_default=True)
+@verb
+def push(
+    server: ControlPlane,
+    *,
+    model: str,
+    source: Path,
+    evaluation_set: Path | None,
+    labels: Path | None,
+    recipes: tuple[str, ...],
+    notes: str,
+    wait: bool,
+    timeout_seconds: float,
+    as_json: bool,
+) -> Any:
+    """Register SOURCE (.keras, SavedModel .zip or .tflite) as a new version of MODEL and convert it."""
+    with views.transfer(console, quiet=as_json, files=[source, evaluation_set]) as on_bytes:
+        version = server.push(
+            model=model,
+            source=source,
+            evaluation_set=evaluation_set,
+            labels=labels.read_text().splitlines() if labels else None,
+            notes=notes,
+            recipes=list(recipes) or None,
+            on_bytes=on_bytes,
+        )
+    if not wait:
+        return version
+    version = views.follow_conversions(
+        console, server, model, version["number"], timeout_seconds=timeout_seconds, quiet=as_json
+    )
+    if not as_json:
+        console.print(views.variant_table(version, server.variants(model, version["number"])))
+    if not version["variants"]:
+        raise SystemExit(NOT_CONVERTED)
+    return version
+
+
+@cli.command()
+@verb
+def models(server: ControlPlane, *, as_json: bool) -> Any:
+    """List the application's models."""
+    answer = server.models()
+    if not as_json:
+        console.print(views.model_table(answer))
+    return answer
+
+
+@cli.command()
+@click.argument("model")
+@verb
+def versions(server: ControlPlane, *, model: str, as_json: bool) -> Any:
+    """List the versions of MODEL."""
+    answer = server.versions(model)
+    if not as_json:
+        console.print(views.version_table(answer))
+    return answer
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("version", type=int)
+@verb
+def variants(server: ControlPlane, *, model: str, version: int, as_json: bool) -> Any:
+    """Show what each conversion of a version cost: bytes, accuracy, parity, latency."""
+    answer = server.variants(model, version)
+    if not as_json:
+        console.print(views.variant_table(server.version(model, version), answer))
+    return answer
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("version", type=int)
+@click.option("--channel", default="production", show_default=True)
+@click.option("--reason", default="")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until devices get it.")
+@click.option("--timeout", "timeout_seconds", default=60.0, show_default=True)
+@verb
+def publish(
+    server: ControlPlane,
+    *,
+    model: str,
+    version: int,
+    channel: str,
+    reason: str,
+    wait: bool,
+    timeout_seconds: float,
+    as_json: bool,
+) -> Any:
+    """Release VERSION of MODEL to a channel."""
+    release = server.publish(channel, model, version, reason)
+    return _released(server, release, wait=wait, timeout_seconds=timeout_seconds, as_json=as_json)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--to", "to_version", type=int, help="The version to go back to; without it, the one before.")
+@click.option("--channel", default="production", show_default=True)
+@click.option("--reason", required=True)
+@click.option("--wait/--no-wait", default=True, show_default=True)
+@click.option("--timeout", "timeout_seconds", default=60.0, show_default=True)
+@verb
+def rollback(
+    server: ControlPlane,
+    *,
+    model: str,
+    to_version: int | None,
+    channel: str,
+    reason: str,
+    wait: bool,
+    timeout_seconds: float,
+    as_json: bool,
+) -> Any:
+    """Make an earlier version of MODEL current again."""
+    release = server.roll_back(channel, model, reason, to_version)
+    return _released(server, release, wait=wait, timeout_seconds=timeout_seconds, as_json=as_json)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--channel", default="production", show_default=True)
+@click.option("--reason", required=True)
+@verb
+def kill(server: ControlPlane, *, model: str, channel: str, reason: str, as_json: bool) -> Any:
+    """Send a channel's devices back to the model embedded in their app, at once."""
+    server.kill(channel, model, reason)
+    if not as_json:
+        console.print(f"Kill switch engaged for {model} on {channel}.")
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--channel", default="production", show_default=True)
+@click.option("--reason", required=True)
+@verb
+def lift(server: ControlPlane, *, model: str, channel: str, reason: str, as_json: bool) -> Any:
+    """Lift the kill switch of MODEL."""
+    server.lift(channel, model, reason)
+    if not as_json:
+        console.print(f"Kill switch lifted for {model} on {channel}.")
+
+
+@cli.command()
+@click.option("--channel", default="production", show_default=True)
+@verb
+def releases(server: ControlPlane, *, channel: str, as_json: bool) -> Any:
+    """List the releases of a channel, newest first."""
+    answer = server.releases(channel)
+    if not as_json:
+        console.print(views.release_table(answer))
+    return answer
+
+
+@cli.command()
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it here for the app's build.")
+@verb
+def root(server: ControlPlane, *, output: Path | None, as_json: bool) -> Any:
+    """Print the trust root that an app embeds."""
+    answer = server.root()
+    if output:
+        output.write_text(json.dumps(answer))
+    elif not as_json:
+        click.echo(json.dumps(answer, indent=2))
+    return answer
+
+
+def _released(
+    server: ControlPlane, release: dict[str, Any], *, wait: bool, timeout_seconds: float, as_json: bool
+) -> dict[str, Any]:
+    if wait:
+        release = server.wait_until_live(release["channel"], release["id"], timeout_seconds=timeout_seconds)
+    if not as_json:
+        told = f"{release['model']} version {release['version']} on {release['channel']}: {release['state']}"
+        console.print(told + (f" in revision {release['live_revision']}" if release["live_revision"] else ""))
+    return release
+
+
+def main() -> None:
+    try:
+        cli()
+    except Unreachable as error:
+        errors.print(f"[red]{error}[/red]")
+        sys.exit(UNREACHABLE)
+    except ApiError as error:
+        errors.print(f"[red]{error}[/red] ({error.code})")
+        sys.exit(REFUSED)
+    except TimeoutError as error:
+        errors.print(f"[red]{error}[/red]")
+        sys.exit(TOO_LONG)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""All settings of the control plane, flat. Each value that a deployment may change is one typed environment variable.
+
+Documented in docs/operations.md; tests/test_docs.py fails when one is missing there.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+
+from deploy import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = env.folder("AEROGRAM_VAR_DIR", BASE_DIR / "var")
+
+# Core ----------------------------------------------------------------------------------------------------------------
+DEBUG = env.flag("AEROGRAM_DEBUG", default=False)
+SECRET_KEY = env.text("AEROGRAM_SECRET_KEY")
+ALLOWED_HOSTS = env.items("AEROGRAM_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.items("AEROGRAM_TRUSTED_ORIGINS", [])
+ROOT_URLCONF = "deploy.urls"
+WSGI_APPLICATION = "deploy.wsgi.application"
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "registry",
+    "experiments",
+    "distribution",
+    "deploy.apps.DeployConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+# Served from the packages themselves: no collectstatic step, no second server.
+WHITENOISE_USE_FINDERS = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Parts ---------------------------------------------------------------------------------------------------------------
+_database = env.url("DATABASE_URL", schemes=["postgresql", "postgres"])
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": _database.path.removeprefix("/"),
+        "USER": _database.username,
+        "PASSWORD": _database.password,
+        "HOST": _database.query.get("host", _database.host),
+        "PORT": _database.query.get("port", _database.port or ""),
+        "CONN_MAX_AGE": 60,
+        # A connection that died with its server is noticed before it is used again.
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {"connect_timeout": 5},
+    }
+}
+BLOB_STORE_URL = env.url("BLOB_STORE_URL", (VAR_DIR / "blobs").as_uri(), schemes=["file"])
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "blobs": {"BACKEND": "registry.blob_store.LocalBlobStorage", "OPTIONS": {"location": BLOB_STORE_URL.path}},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+EVENT_STREAM_URL = env.url("EVENT_STREAM_URL", "redis://127.0.0.1:6380/0", schemes=["redis", "rediss", "unix"])
+
+# Queue ---------------------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = str(env.url("REDIS_URL", "redis://127.0.0.1:6379/0", schemes=["redis", "rediss", "unix"]))
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+# Longer than the longest conversion, or a job that still runs would be delivered again.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_timeout": 10, "socket_connect_timeout": 3}
+CELERY_TASK_ROUTES = {"distribution.tasks.*": {"queue": "publish"}}
+CELERY_BEAT_SCHEDULE = {
+    "sweep-lost-jobs": {"task": "registry.tasks.sweep_lost_jobs", "schedule": timedelta(seconds=10)},
+    "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=5)},
+    "renew-online-roles": {"task": "distribution.tasks.renew_online_roles", "schedule": timedelta(hours=1)},
+}
+
+# Aerogram ------------------------------------------------------------------------------------------------------------
+AEROGRAM_WORKSPACE_DIR = env.folder("AEROGRAM_WORKSPACE_DIR", VAR_DIR / "workspaces")
+AEROGRAM_MAX_UPLOAD_BYTES = env.integer("AEROGRAM_MAX_UPLOAD_BYTES", 4 << 30, minimum=1 << 20)
+AEROGRAM_TRACE_TIMEOUT_SECONDS = env.seconds("AEROGRAM_TRACE_TIMEOUT_SECONDS", 600, minimum=10, maximum=3000)
+AEROGRAM_TRACE_MEMORY_MIB = env.integer("AEROGRAM_TRACE_MEMORY_MIB", 4096, minimum=1024)
+AEROGRAM_RECIPE_TIMEOUT_SECONDS = env.seconds("AEROGRAM_RECIPE_TIMEOUT_SECONDS", 300, minimum=10, maximum=3000)
+AEROGRAM_RECIPE_MEMORY_MIB = env.integer("AEROGRAM_RECIPE_MEMORY_MIB", 2048, minimum=256)
+AEROGRAM_ONLINE_KEYS_DIR = env.folder("AEROGRAM_ONLINE_KEYS_DIR", VAR_DIR / "keys" / "online")
+# Set for the signer process alone. Empty elsewhere: what cannot be read cannot be stolen.
+AEROGRAM_PUBLISHER_KEYS_DIR = env.text("AEROGRAM_PUBLISHER_KEYS_DIR", "")
+AEROGRAM_WEB_URL = env.url("AEROGRAM_WEB_URL", "http://127.0.0.1:8000", schemes=["http", "https"])
+AEROGRAM_DEVICE_URL = env.url("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001", schemes=["http", "https"])
+AEROGRAM_POLL_AFTER_SECONDS = env.seconds("AEROGRAM_POLL_AFTER_SECONDS", 14400, minimum=60, maximum=86400)
+
+# REST ----------------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["registry.api.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "deploy.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+UNFOLD = {"SITE_TITLE": "Aerogram", "SITE_HEADER": "Aerogram", "SITE_SYMBOL": "rocket_launch"}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.text("AEROGRAM_LOG_LEVEL", "INFO")},
+}
