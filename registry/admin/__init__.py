@@ -1,0 +1,39 @@
+"""The admin's pages of what exists. Rows are made by services, so most pages only show."""
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from registry.admin.applications import ApplicationAdmin, ChannelAdmin, DeviceClassAdmin
+from registry.admin.audit import AuditEntryAdmin
+from registry.admin.versions import ModelVersionAdmin, RegisteredModelAdmin
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
+    pass
+
+
+__all__ = [
+    "ApplicationAdmin",
+    "AuditEntryAdmin",
+    "ChannelAdmin",
+    "DeviceClassAdmin",
+    "GroupAdmin",
+    "ModelVersionAdmin",
+    "RegisteredModelAdmin",
+    "UserAdmin",
+]

@@ -1,0 +1,82 @@
+"""What can go wrong in a service, sorted by who must act.
+
+Five families, each mapped once to an HTTP status in `deploy/problems.py`. Services raise a subclass named after the
+situation, with a stable `code`; its message says what was expected and what came.
+"""
+
+
+class DomainError(Exception):
+    """A rule of the domain was broken. `code` is stable and documented, the message is for people."""
+
+    code = "error"
+    field: str | None = None
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Invalid(DomainError):
+    """The caller sent something that cannot be right (400)."""
+
+    code = "invalid"
+
+
+class NotAllowed(DomainError):
+    """The caller may not do this (403)."""
+
+    code = "not_allowed"
+
+
+class NotFound(DomainError):
+    """What was named does not exist (404)."""
+
+    code = "not_found"
+
+
+class Conflict(DomainError):
+    """What was asked does not fit the present state (409)."""
+
+    code = "conflict"
+
+
+class Unavailable(DomainError):
+    """A part that is needed does not answer; trying later is right (503)."""
+
+    code = "unavailable"
+
+
+class UploadTooLarge(Invalid):
+    code = "upload_too_large"
+
+
+class UploadDigestMismatch(Invalid):
+    code = "upload_digest_mismatch"
+
+
+class UploadEmpty(Invalid):
+    code = "upload_empty"
+
+
+class SourceRefused(Invalid):
+    """The source model or evaluation set cannot be accepted; the message says what to change."""
+
+    code = "source_refused"
+
+
+class UnknownRecipe(Invalid):
+    code = "unknown_recipe"
+
+
+class NameTaken(Conflict):
+    code = "name_taken"
+
+
+class VersionYanked(Conflict):
+    code = "version_yanked"
+
+
+class BlobMissing(Unavailable):
+    """Bytes that a row refers to are not in the store: restore the store or point at the right one."""
+
+    code = "blob_missing"

@@ -1,0 +1,95 @@
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from registry import errors
+from registry.models import Application, AuditEntry, Channel, DeviceClass, Membership, PublishRequest, Role
+
+# What a new application starts with. Best first: the smallest variant that lost nothing on most models.
+LITERT_VARIANTS = ["tflite-full-int8", "tflite-dynamic-int8", "tflite-float16", "tflite-float32", "tflite-as-is"]
+DEFAULT_DEVICE_CLASSES: list[dict[str, Any]] = [
+    {
+        "name": "ios-coreml",
+        "selector": {"os": ["ios"], "runtime": ["coreml"]},
+        "variants": ["coreml-fp16"],
+        "delegate_order": ["npu", "gpu", "cpu"],
+    },
+    {
+        "name": "android-high",
+        "selector": {"os": ["android"], "runtime": ["litert"], "ram_mb_min": 6144},
+        "variants": ["tflite-float16", *LITERT_VARIANTS],
+        "delegate_order": ["gpu", "xnnpack"],
+    },
+    {"name": "everything-else", "selector": {}, "variants": LITERT_VARIANTS, "delegate_order": ["xnnpack"]},
+]
+
+
+def create_application(*, slug: str, name: str, actor: str, now: datetime) -> Application:
+    """A new application with the channel `production` and device classes to start from. Raises `NameTaken`."""
+    application = Application(slug=slug, name=name, created_at=now)
+    _require_slug(application)
+    with transaction.atomic():
+        if Application.objects.filter(slug=slug).exists():
+            raise errors.NameTaken(f"expected a new application name, got {slug!r}, which exists", field="slug")
+        application.save()
+        AuditEntry.record(now=now, actor=actor, verb="create_application", subject=slug, application=application)
+        create_channel(application=application, slug="production", actor=actor, now=now)
+        DeviceClass.objects.bulk_create(
+            DeviceClass(application=application, position=position, **_unique_variants(rule))
+            for position, rule in enumerate(DEFAULT_DEVICE_CLASSES)
+        )
+    return application
+
+
+def create_channel(*, application: Application, slug: str, actor: str, now: datetime) -> Channel:
+    """A new stream of releases. Devices see it once the publisher has delegated to it. Raises `NameTaken`."""
+    channel = Channel(application=application, slug=slug, created_at=now)
+    _require_slug(channel)
+    with transaction.atomic():
+        if application.channels.filter(slug=slug).exists():
+            raise errors.NameTaken(f"expected a new channel name, got {slug!r}, which exists", field="slug")
+        channel.save()
+        AuditEntry.record(now=now, actor=actor, verb="create_channel", subject=str(channel), application=application)
+        PublishRequest.objects.create(application=application, reason=f"channel {slug}", requested_at=now)
+    return channel
+
+
+def grant(*, application: Application, user: AbstractBaseUser, role: Role, actor: str, now: datetime) -> Membership:
+    """Give a user a role in an application, in place of any other."""
+    with transaction.atomic():
+        membership, _ = Membership.objects.update_or_create(
+            application=application, user=user, defaults={"role": role}
+        )
+        AuditEntry.record(
+            now=now,
+            actor=actor,
+            verb="grant",
+            subject=user.get_username(),
+            application=application,
+            after={"role": role.label},
+        )
+    return membership
+
+
+def require_role(user: PermissionsMixin | AnonymousUser, application: Application, role: Role) -> None:
+    """Raises `NotAllowed` unless the user holds `role` or a higher one there."""
+    if user.is_superuser:
+        return
+    held = Membership.objects.filter(application=application, user_id=user.pk).values_list("role", flat=True).first()
+    if held is None or held < role:
+        got = Role(held).label if held is not None else "no role"
+        raise errors.NotAllowed(f"expected the role {role.label} in {application}, got {got}")
+
+
+def _require_slug(row: Application | Channel) -> None:
+    try:
+        row.clean_fields()
+    except ValidationError as error:
+        raise errors.Invalid("; ".join(error.messages), field="slug") from error
+
+
+def _unique_variants(rule: dict[str, Any]) -> dict[str, Any]:
+    return rule | {"variants": list(dict.fromkeys(rule["variants"]))}
