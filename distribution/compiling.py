@@ -1,0 +1,185 @@
+"""From rows to what will be signed: the manifests and the catalog of each channel. Reads the database, writes nothing."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from tuf.api.metadata import TargetFile
+
+from distribution.manifest import Manifest, ManifestFile, Sanity, canonical_bytes, target_path
+from distribution.models import Release
+from registry.blob_store import blob_store
+from registry.models import Channel, DeviceClass, RegisteredModel, Variant
+
+NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What one channel should say of one model. Manifests have no version and no expiry yet."""
+
+    model: RegisteredModel
+    current: Release | None
+    manifests: tuple[Manifest, ...]
+    is_killed: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal content, whatever version and expiry it was signed with."""
+        documents = [manifest.to_signed() for manifest in self.manifests]
+        return hashlib.sha256(canonical_bytes({"manifests": documents})).hexdigest()
+
+
+def plan_channel(channel: Channel, signed_files: Mapping[str, TargetFile]) -> list[ModelPlan]:
+    """A plan for each model of the channel that was ever released or stopped there.
+
+    `signed_files` are the publisher's targets: a release whose files are not all among them waits, and the one before
+    it stays current.
+    """
+    killed = set(channel.kill_switches.filter(lifted_at__isnull=True).values_list("model_id", flat=True))
+    models = RegisteredModel.objects.filter(application=channel.application)
+    device_classes = list(channel.application.device_classes.all())
+    plans = []
+    for model in models:
+        current = current_release(channel, model, signed_files)
+        if current is None and model.pk not in killed:
+            continue
+        manifests = _install_manifests(channel, current, signed_files, device_classes) if current else ()
+        if model.pk in killed:
+            manifests = (*manifests, _use_embedded_manifest(channel, model, current))
+        plans.append(ModelPlan(model, current, manifests, model.pk in killed))
+    return plans
+
+
+def current_release(
+    channel: Channel, model: RegisteredModel, signed_files: Mapping[str, TargetFile]
+) -> Release | None:
+    """The newest release that devices can install now."""
+    releases = (
+        Release.objects.filter(channel=channel, model_version__model=model, model_version__yanked_at__isnull=True)
+        .select_related("model_version__model", "channel__application")
+        .order_by("-id")
+    )
+    return next((release for release in releases if signed_variants(release, signed_files)), None)
+
+
+def signed_variants(release: Release, signed_files: Mapping[str, TargetFile]) -> list[Variant]:
+    """The release's variants of which the publisher signed every file with this very digest and release counter."""
+    version = release.model_version
+    return [
+        variant
+        for variant in version.variants.prefetch_related("files__artifact")
+        if all(
+            _is_signed(
+                signed_files.get(target_path(version.model.slug, version.number, variant.name, file.path)),
+                file.artifact.sha256,
+                release.release_counter,
+            )
+            for file in variant.files.all()
+        )
+    ]
+
+
+def _is_signed(target: TargetFile | None, sha256: str, release_counter: int) -> bool:
+    if target is None or target.hashes.get("sha256") != sha256:
+        return False
+    custom = target.custom or {}
+    counter = custom.get("release_counter")
+    return counter == release_counter and counter >= custom.get("minimum_release_counter", 1)
+
+
+def _install_manifests(
+    channel: Channel, release: Release, signed_files: Mapping[str, TargetFile], device_classes: list[DeviceClass]
+) -> tuple[Manifest, ...]:
+    return tuple(
+        _install_manifest(channel, release, variant, device_classes)
+        for variant in signed_variants(release, signed_files)
+    )
+
+
+def _install_manifest(
+    channel: Channel, release: Release, variant: Variant, device_classes: list[DeviceClass]
+) -> Manifest:
+    version = release.model_version
+    files = {
+        file.path: ManifestFile(
+            length=file.artifact.size_bytes,
+            sha256=file.artifact.sha256,
+            role=file.role,
+            media_type=file.media_type,
+            target=target_path(version.model.slug, version.number, variant.name, file.path),
+        )
+        for file in variant.files.all()
+    }
+    by_role = {file.role: path for path, file in files.items()}
+    return Manifest(
+        version=1,
+        expires=NEVER,
+        application=channel.application.slug,
+        channel=channel.slug,
+        model=version.model.slug,
+        release_counter=release.release_counter,
+        model_version=version.number,
+        variant=variant.name,
+        device_classes={
+            rule.name: tuple(rule.delegate_order) for rule in device_classes if variant.name in rule.variants
+        },
+        runtime=variant.runtime,
+        min_runtime=variant.min_runtime_version,
+        entry=variant.entry,
+        files=files,
+        signature_schema=_signature_schema(variant, by_role.get("labels")),
+        sanity=_sanity(variant, by_role.get("sanity")),
+        lineage=_lineage(variant),
+    )
+
+
+def _use_embedded_manifest(channel: Channel, model: RegisteredModel, current: Release | None) -> Manifest:
+    return Manifest(
+        version=1,
+        expires=NEVER,
+        application=channel.application.slug,
+        channel=channel.slug,
+        model=model.slug,
+        release_counter=current.release_counter if current else 0,
+        directive="use_embedded",
+    )
+
+
+def _signature_schema(variant: Variant, labels_path: str | None) -> dict[str, Any]:
+    """Names, shapes and dtypes. Quantisation scales are floats, which are never signed; they stand in the file itself."""
+    signature = variant.report.get("signature") or {}
+    sides = {
+        side: [{name: tensor[name] for name in ("name", "shape", "dtype")} for tensor in signature.get(side, [])]
+        for side in ("inputs", "outputs")
+    }
+    return {**sides, "labels_file": labels_path}
+
+
+def _sanity(variant: Variant, path: str | None) -> Sanity | None:
+    if path is None:
+        return None
+    file = next(file for file in variant.files.all() if file.path == path)
+    with blob_store().open(file.artifact.sha256) as stream:
+        return Sanity(path=path, tolerance=json.load(stream)["tolerance"])
+
+
+def _lineage(variant: Variant) -> dict[str, Any]:
+    version = variant.version
+    return {
+        "source_sha256": version.source.sha256,
+        "source_format": version.source_format,
+        "recipe": variant.name,
+        "recipe_sha256": variant.recipe_digest,
+        "evaluation_set_sha256": version.evaluation_set.sha256 if version.evaluation_set else None,
+        "converter_versions": dict(variant.report.get("converter_versions") or {}),
+    }
+
+
+def with_version(manifest: Manifest, *, version: int, expires: datetime) -> Manifest:
+    return replace(manifest, version=version, expires=expires)
+
+

@@ -1,0 +1,146 @@
+"""What a device gets: releases and stops, and the signed revisions that were made of them."""
+
+from django.db import models
+
+from registry.models import Application, Channel, ModelVersion, RegisteredModel
+
+
+class Release(models.Model):
+    """A model version meant for a channel. The newest one whose files the publisher has signed is what devices get.
+
+    Releases are never edited. A rollback is a new release of an earlier version. `release_counter` belongs to the
+    model version: the publisher's count of what may be installed, which a client compares with the model's minimum.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting"  # for the publisher's signature or for publishing
+        LIVE = "live"
+        SUPERSEDED = "superseded"
+
+    channel = models.ForeignKey(Channel, models.PROTECT, related_name="releases")
+    model_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="releases")
+    release_counter = models.PositiveIntegerField()
+    state = models.CharField(max_length=20, choices=State.choices, default=State.WAITING)
+    is_rollback = models.BooleanField(default=False)
+    reason = models.TextField(blank=True)
+    released_by = models.CharField(max_length=150)
+    released_at = models.DateTimeField()
+    live_revision = models.PositiveIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.model_version} on {self.channel.slug}"
+
+
+class KillSwitch(models.Model):
+    """An immediate stop: devices of the channel are told to run the model embedded in their app."""
+
+    channel = models.ForeignKey(Channel, models.PROTECT, related_name="kill_switches")
+    model = models.ForeignKey(RegisteredModel, models.PROTECT, related_name="kill_switches")
+    reason = models.TextField()
+    engaged_by = models.CharField(max_length=150)
+    engaged_at = models.DateTimeField()
+    lifted_by = models.CharField(max_length=150, blank=True)
+    lifted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "kill switches"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "model"],
+                condition=models.Q(lifted_at__isnull=True),
+                name="one_engaged_kill_switch_per_model",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.channel.slug}"
+
+
+class MinimumReleaseCounter(models.Model):
+    """The publisher's floor for a model: clients refuse files below it, whoever offers them. It only rises."""
+
+    model = models.OneToOneField(RegisteredModel, models.PROTECT, related_name="minimum_release_counter")
+    value = models.PositiveIntegerField(default=1)
+
+    def __str__(self) -> str:
+        return f"{self.model} ≥ {self.value}"
+
+
+class TrustRole(models.Model):
+    """A TUF role of an application and the public key that signs for it. Private keys are never in the database."""
+
+    application = models.ForeignKey(Application, models.PROTECT, related_name="trust_roles")
+    name = models.CharField(max_length=80)
+    keyid = models.CharField(max_length=64)
+    public_key = models.JSONField()
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["application", "name"], name="trust_role_per_application")]
+
+    def __str__(self) -> str:
+        return f"{self.application}: {self.name}"
+
+
+class SignedDocument(models.Model):
+    """A document of the signed tree: which version it is, where it lies and when it expires. The bytes are in the tree."""
+
+    application = models.ForeignKey(Application, models.PROTECT, related_name="signed_documents")
+    role = models.CharField(max_length=80)
+    version = models.PositiveIntegerField()
+    path = models.CharField(max_length=255)
+    sha256 = models.CharField(max_length=64)
+    length = models.PositiveIntegerField()
+    expires_at = models.DateTimeField()
+    signed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["application", "path"], name="signed_document_path")]
+
+    def __str__(self) -> str:
+        return f"{self.application}: {self.path}"
+
+
+class ManifestSet(models.Model):
+    """The current manifests of one model in one channel: their common version, and a fingerprint of what they say.
+
+    While the fingerprint stays and expiry is far, the same signed bytes are used again.
+    """
+
+    channel = models.ForeignKey(Channel, models.PROTECT, related_name="manifest_sets")
+    model = models.ForeignKey(RegisteredModel, models.PROTECT, related_name="manifest_sets")
+    version = models.PositiveIntegerField()
+    fingerprint = models.CharField(max_length=64)
+    references = models.JSONField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["channel", "model"], name="manifest_set_per_channel_and_model")]
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.model} manifest {self.version}"
+
+
+class Revision(models.Model):
+    """One state of an application's signed tree. Its number is the version of `timestamp.json`.
+
+    The row is committed before the timestamp is written: it fences off a publisher that stalled in between.
+    """
+
+    application = models.ForeignKey(Application, models.PROTECT, related_name="revisions")
+    number = models.PositiveIntegerField()
+    reason = models.TextField(blank=True)
+    prepared_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [models.UniqueConstraint(fields=["application", "number"], name="revision_number")]
+
+    def __str__(self) -> str:
+        return f"{self.application} revision {self.number}"

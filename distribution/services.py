@@ -1,0 +1,182 @@
+"""The verbs of releasing. REST views, admin actions, commands and tasks all call these.
+
+Each changes rows and asks for a publish in one transaction; what devices see changes when publishing has run.
+"""
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Max
+
+from distribution import errors
+from distribution.models import KillSwitch, MinimumReleaseCounter, Release
+from registry.errors import VersionYanked
+from registry.models import Application, AuditEntry, Channel, ModelVersion, PublishRequest, RegisteredModel
+from registry.tasks import enqueue_on_commit
+
+
+def publish(*, channel: Channel, version: ModelVersion, actor: str, now: datetime, reason: str = "") -> Release:
+    """Release a version to a channel. The publisher signs its files, then devices are offered them.
+
+    Raises `VersionYanked`, `ConversionsUnfinished`, `NothingToRelease` or `AlreadyReleased`.
+    """
+    with transaction.atomic():
+        newest = _newest_release(channel, version.model)
+        _require_releasable(version)
+        if newest is not None and newest.model_version_id == version.pk:
+            raise errors.AlreadyReleased(f"expected another version than {version}, which {channel} has")
+        release = _release(channel, version, actor=actor, now=now, reason=reason, is_rollback=False)
+        _record(release, "publish", before=newest, now=now)
+    return release
+
+
+def roll_back(
+    *,
+    channel: Channel,
+    model: RegisteredModel,
+    actor: str,
+    now: datetime,
+    to_version: int | None = None,
+    reason: str = "",
+) -> Release:
+    """Make an earlier release current again, as a new release. Needs no publisher: its files are signed already.
+
+    Without `to_version`: the newest version that was live here before the present one. Raises `NoEarlierRelease`.
+    """
+    with transaction.atomic():
+        newest = _newest_release(channel, model)
+        earlier = (
+            Release.objects.filter(channel=channel, model_version__model=model, live_revision__isnull=False)
+            .exclude(model_version__yanked_at__isnull=False)
+            .select_related("model_version__model")
+        )
+        if newest is not None:
+            earlier = earlier.exclude(model_version=newest.model_version).filter(pk__lt=newest.pk)
+        if to_version is not None:
+            earlier = earlier.filter(model_version__number=to_version)
+        target = earlier.first()
+        if target is None:
+            wanted = "any earlier version" if to_version is None else f"version {to_version}"
+            raise errors.NoEarlierRelease(f"expected {wanted} of {model} that was live on {channel}, found none")
+        release = _release(channel, target.model_version, actor=actor, now=now, reason=reason, is_rollback=True)
+        _record(release, "roll_back", before=newest, now=now)
+    return release
+
+
+def engage_kill_switch(
+    *, channel: Channel, model: RegisteredModel, actor: str, now: datetime, reason: str
+) -> KillSwitch:
+    """Tell the channel's devices to run the model embedded in their app, at once. Raises `KillSwitchEngaged`."""
+    with transaction.atomic():
+        Channel.objects.select_for_update().get(pk=channel.pk)
+        if channel.kill_switches.filter(model=model, lifted_at__isnull=True).exists():
+            raise errors.KillSwitchEngaged(f"expected {model} to be served on {channel}, its kill switch is engaged")
+        switch = KillSwitch.objects.create(
+            channel=channel, model=model, reason=reason, engaged_by=actor, engaged_at=now
+        )
+        _record_switch(switch, "engage_kill_switch", actor=actor, now=now, reason=reason)
+    return switch
+
+
+def lift_kill_switch(*, channel: Channel, model: RegisteredModel, actor: str, now: datetime, reason: str) -> None:
+    """Serve the current release again. Raises `KillSwitchNotEngaged`."""
+    with transaction.atomic():
+        switch = channel.kill_switches.filter(model=model, lifted_at__isnull=True).first()
+        lifted = KillSwitch.objects.filter(pk=switch.pk if switch else None, lifted_at__isnull=True).update(
+            lifted_at=now, lifted_by=actor
+        )
+        if switch is None or not lifted:
+            raise errors.KillSwitchNotEngaged(f"expected an engaged kill switch for {model} on {channel}, found none")
+        _record_switch(switch, "lift_kill_switch", actor=actor, now=now, reason=reason)
+
+
+def raise_minimum_release_counter(
+    *, model: RegisteredModel, value: int, actor: str, now: datetime, reason: str = ""
+) -> None:
+    """Ask the publisher to forbid files released before counter `value`. Raises `MinimumWouldFall`."""
+    with transaction.atomic():
+        row, _ = MinimumReleaseCounter.objects.select_for_update().get_or_create(model=model)
+        if value <= row.value:
+            raise errors.MinimumWouldFall(f"expected more than {row.value}, got {value}", field="value")
+        AuditEntry.record(
+            now=now,
+            actor=actor,
+            verb="raise_minimum_release_counter",
+            subject=str(model),
+            application=model.application,
+            before={"minimum": row.value},
+            after={"minimum": value},
+            reason=reason,
+        )
+        row.value = value
+        row.save(update_fields=["value"])
+        request_publish(model.application, f"minimum of {model}", now)
+
+
+def request_publish(application: Application, reason: str, now: datetime) -> None:
+    """Note that devices should see a change, and run publishing when the transaction stands."""
+    from distribution import tasks  # noqa: PLC0415 - tasks call services
+
+    PublishRequest.objects.create(application=application, reason=reason[:200], requested_at=now)
+    enqueue_on_commit(tasks.publish_application, application.pk, queue="publish")
+
+
+def _newest_release(channel: Channel, model: RegisteredModel) -> Release | None:
+    # The channel's row lock makes two releases of one model follow one another.
+    Channel.objects.select_for_update().get(pk=channel.pk)
+    return Release.objects.filter(channel=channel, model_version__model=model).first()
+
+
+def _require_releasable(version: ModelVersion) -> None:
+    if version.yanked_at is not None:
+        raise VersionYanked(f"expected a version in use, got {version}, which was yanked: {version.yank_reason}")
+    unfinished = list(version.jobs.unfinished().values_list("recipe", flat=True))
+    if unfinished:
+        raise errors.ConversionsUnfinished(f"expected {version} to be converted, still open: {', '.join(unfinished)}")
+    if not version.variants.exists():
+        raise errors.NothingToRelease(f"expected at least one variant of {version}, every conversion failed")
+
+
+def _release(
+    channel: Channel, version: ModelVersion, *, actor: str, now: datetime, reason: str, is_rollback: bool
+) -> Release:
+    return Release.objects.create(
+        channel=channel,
+        model_version=version,
+        release_counter=_release_counter(version),
+        is_rollback=is_rollback,
+        reason=reason,
+        released_by=actor,
+        released_at=now,
+    )
+
+
+def _release_counter(version: ModelVersion) -> int:
+    """The version's own counter if it was ever released, else the next of its model."""
+    RegisteredModel.objects.select_for_update().get(pk=version.model_id)
+    known = version.releases.values_list("release_counter", flat=True).first()
+    if known is not None:
+        return known
+    highest = Release.objects.filter(model_version__model_id=version.model_id).aggregate(Max("release_counter"))
+    return (highest["release_counter__max"] or 0) + 1
+
+
+def _record(release: Release, verb: str, *, before: Release | None, now: datetime) -> None:
+    application = release.channel.application
+    AuditEntry.record(
+        now=now,
+        actor=release.released_by,
+        verb=verb,
+        subject=str(release),
+        application=application,
+        before={"version": before.model_version.number} if before else None,
+        after={"version": release.model_version.number, "release_counter": release.release_counter},
+        reason=release.reason,
+    )
+    request_publish(application, str(release), now)
+
+
+def _record_switch(switch: KillSwitch, verb: str, *, actor: str, now: datetime, reason: str) -> None:
+    application = switch.channel.application
+    AuditEntry.record(now=now, actor=actor, verb=verb, subject=str(switch), application=application, reason=reason)
+    request_publish(application, f"{verb} {switch}", now)
