@@ -96,7 +96,13 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 # Longer than the longest conversion, or a job that still runs would be delivered again.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 3600, "socket_timeout": 10, "socket_connect_timeout": 3}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 3600,
+    "socket_timeout": 10,
+    "socket_connect_timeout": 3,
+    # A request that finds the broker away must not wait for it: rows and beat take over (registry/tasks.py).
+    "max_retries": 0,
+}
 CELERY_TASK_ROUTES = {"distribution.tasks.*": {"queue": "publish"}}
 CELERY_BEAT_SCHEDULE = {
     "sweep-lost-jobs": {"task": "registry.tasks.sweep_lost_jobs", "schedule": timedelta(seconds=10)},

@@ -24,6 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"needs {name} (extra `{mark}`)"))
 
 
+def pytest_configure() -> None:
+    """Bind shared tasks to the application's broker, as every server process does."""
+    import deploy.celery  # noqa: F401
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(services: ServiceUrls, django_db_setup: None) -> None:
     """Start PostgreSQL before pytest-django creates the test database in it."""
