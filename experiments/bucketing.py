@@ -22,13 +22,18 @@ BOUNDARIES: tuple[int, ...] = tuple(floor(index / BUCKETS * float(_LARGEST_HASH)
 BucketRange = tuple[int, int]
 
 
+def truncated_json_hash(text: str) -> bytes:
+    """The first six bytes of SHA-256 over a JSON text."""
+    return sha256(text.encode("ascii")).digest()[:_HASH_BYTES]
+
+
 def truncated_hash(unit: str, salt: str) -> bytes:
     """The first six bytes of SHA-256 over `["unit","salt"]`. Raises ValueError on text JSON would have to escape."""
     # Without escapes the JSON text is the same in every language.
     text = unit + salt
     if not (text.isascii() and text.isprintable()) or '"' in text or "\\" in text:
         raise ValueError(f"unit and salt: expected printable ASCII without quote and backslash, got {unit!r}, {salt!r}")
-    return sha256(f'["{unit}","{salt}"]'.encode("ascii")).digest()[:_HASH_BYTES]
+    return truncated_json_hash(f'["{unit}","{salt}"]')
 
 
 def bucket(unit: str, salt: str) -> int:

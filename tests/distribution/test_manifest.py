@@ -1,0 +1,170 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from securesystemslib.signer import CryptoSigner
+
+from distribution.manifest import (
+    Manifest,
+    ManifestError,
+    ManifestFile,
+    Policy,
+    Sanity,
+    canonical_bytes,
+    envelope,
+    manifest_path,
+    parse,
+    target_path,
+)
+
+VECTORS = json.loads((Path(__file__).parents[2] / "sdk_stubs/vectors/canonical_json.json").read_text())
+MODEL = ManifestFile(10, "a" * 64, "model", "application/octet-stream", "models/digits/4/tflite-full-int8/model.tflite")
+LABELS = ManifestFile(2, "b" * 64, "labels", "text/plain", "models/digits/4/tflite-full-int8/labels.txt")
+TENSOR = {"name": "x", "shape": [1, 32, 32, 1], "dtype": "float32"}
+INSTALL = Manifest(
+    version=7,
+    expires=datetime(2030, 1, 15, 12, 0, 0, tzinfo=UTC),
+    application="demo",
+    channel="production",
+    model="digits",
+    release_counter=4,
+    model_version=4,
+    variant="tflite-full-int8",
+    device_classes={"android": ("npu", "gpu")},
+    runtime="litert",
+    entry="model.tflite",
+    files={"model.tflite": MODEL, "labels.txt": LABELS},
+    signature_schema={"inputs": [TENSOR], "outputs": [], "labels_file": "labels.txt"},
+    sanity=Sanity("labels.txt", "0.02"),
+    policy=Policy(wifi_only=True, max_cellular_bytes=1000),
+    lineage={"source": "c" * 64, "samples": 100},
+)
+EMBEDDED = Manifest(
+    version=8,
+    expires=datetime(2030, 1, 15, tzinfo=UTC),
+    application="demo",
+    channel="production",
+    model="digits",
+    release_counter=5,
+    directive="use_embedded",
+)
+
+
+@pytest.mark.parametrize("manifest", [INSTALL, EMBEDDED])
+def test_a_manifest_survives_signing_and_parsing(manifest):
+    signed = manifest.to_signed()
+    parsed, document, signatures = parse(envelope(signed, [{"keyid": "k", "sig": "00"}]))
+    assert canonical_bytes(parsed.to_signed()) == canonical_bytes(signed)
+    assert document == signed
+    assert signatures == [{"keyid": "k", "sig": "00"}]
+    assert parsed.expires == manifest.expires
+
+
+def test_a_signature_over_the_canonical_bytes_verifies_after_the_round_trip():
+    signer = CryptoSigner.generate_ecdsa()
+    signed = INSTALL.to_signed()
+    signature = signer.sign(canonical_bytes(signed))
+    _, document, signatures = parse(
+        envelope(signed, [{"keyid": signature.keyid, "sig": signature.signature}]).replace(
+            b'"spec_version"', b' "spec_version"'
+        )
+    )
+    assert signatures[0]["sig"] == signature.signature
+    signer.public_key.verify_signature(signature, canonical_bytes(document))
+
+
+def test_members_this_version_does_not_know_are_kept_in_the_document():
+    signed = INSTALL.to_signed() | {"later": {"x": 1}}
+    _, document, _ = parse(envelope(signed, []))
+    assert document["later"] == {"x": 1}
+
+
+def test_expiry_is_written_in_utc():
+    east = INSTALL.expires.astimezone(timezone(timedelta(hours=5)))
+    assert replace(INSTALL, expires=east).to_signed()["expires"] == "2030-01-15T12:00:00Z"
+
+
+def test_paths():
+    assert INSTALL.path == "manifests/production/digits/7.4.tflite-full-int8.json"
+    assert EMBEDDED.path == "manifests/production/digits/8.use_embedded.json"
+    assert manifest_path("beta", "m", 1, 2, "coreml-fp16") == "manifests/beta/m/1.2.coreml-fp16.json"
+    assert target_path("digits", 4, "tflite-full-int8", "model.tflite") == MODEL.target
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"version": 0}, "signed.version: expected an integer from 1"),
+        ({"directive": "x"}, "signed.directive: expected one of install, use_embedded"),
+        ({"model_version": None}, "signed.model_version: expected a value under directive install"),
+        ({"variant": None}, "signed.variant: expected a value"),
+        ({"files": {}}, "signed.files: expected a value"),
+        ({"runtime": ""}, "signed.runtime: expected a value"),
+        ({"entry": "other.tflite"}, "signed.entry: expected a file of the manifest"),
+        ({"entry": "model"}, "signed.entry: expected a file of the manifest"),
+        ({"files": {"../model.tflite": MODEL}, "entry": "../model.tflite"}, "signed.files: expected relative paths"),
+        ({"files": {"/model.tflite": MODEL}}, "signed.files: expected relative paths"),
+        ({"files": {"a//b": MODEL}}, "signed.files: expected relative paths"),
+        ({"sanity": Sanity("none.json", "0.02")}, "signed.sanity.path: expected a file"),
+        ({"sanity": Sanity("labels.txt", "2e-2")}, "signed.sanity.tolerance: expected a string like"),
+        ({"signature_schema": {"labels_file": "none.txt"}}, "labels_file: expected a file"),
+        ({"signature_schema": {"inputs": [{"name": "x"}]}}, r"inputs\[0\].dtype: expected a string"),
+        ({"lineage": {"loss": 0.5}}, "signed.lineage.loss: expected no floats"),
+        ({"lineage": {"n": 2**53}}, "signed.lineage.n: expected integers up to"),
+        ({"lineage": {"s": "\ud800"}}, "signed.lineage.s: expected text that UTF-8"),
+        ({"directive": "use_embedded"}, "signed.model_version: expected nothing under directive use_embedded"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_never_signed(members, message):
+    with pytest.raises(ManifestError, match=message):
+        replace(INSTALL, **members).to_signed()
+
+
+def test_a_folder_may_be_the_entry():
+    files = {"model.mlpackage/Manifest.json": MODEL, "model.mlpackage/Data/weights/weight.bin": MODEL}
+    package = replace(INSTALL, files=files, entry="model.mlpackage", sanity=None, signature_schema=None)
+    assert package.to_signed()["entry"] == "model.mlpackage"
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"signed":{},"signatures":[]}', b'{"signed":NaN}', b"\xff", b"[" * 5000]
+)
+def test_what_is_not_a_manifest_is_refused(data):
+    with pytest.raises(ManifestError, match="expected"):
+        parse(data)
+
+
+def test_canonical_vectors():
+    for case in VECTORS["cases"]:
+        assert canonical_bytes(case["value"]).hex() == case["canonical_utf8_hex"]
+    for value in VECTORS["refused"]:
+        with pytest.raises(ManifestError):
+            canonical_bytes(value)
+
+
+def test_canonical_bytes_by_hand():
+    document = {"b": [1, True, None], "a": 'x"\\\n', "ä": {}}
+    assert canonical_bytes(document) == '{"a":"x\\"\\\\\n","b":[1,true,null],"ä":{}}'.encode()
+
+
+signable = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.text(st.characters(codec="utf-8"), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=4), signable, max_size=4))
+def test_canonical_bytes_do_not_depend_on_order_or_on_a_trip_through_json(document):
+    shuffled = dict(reversed(list(document.items())))
+    assert canonical_bytes(document) == canonical_bytes(shuffled) == canonical_bytes(json.loads(json.dumps(document)))
