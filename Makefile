@@ -49,7 +49,7 @@ bench: $(VENV)/installed ## measure the hot paths
 	$(PY) -m bench
 
 vectors: $(VENV)/installed ## write sdk_stubs/vectors again, from the pure modules
-	$(PY) -m sdk_stubs.vectors
+	$(PY) -m sdk_stubs.vectors.generate
 
 docs: $(VENV)/installed ## check that every setting, reason, event and endpoint is documented
 	$(PY) -m pytest tests/test_docs.py

@@ -22,6 +22,7 @@ import psycopg2
 
 from deploy.dev.children import Part, as_user
 from deploy.dev.errors import DevError
+from deploy.dev.layout import CHECKOUT
 
 USER = "aerogram"
 DATABASE = "aerogram"
@@ -162,7 +163,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _open_parents(path: Path, user: str | None) -> list[str]:
-    """Let the system user pass through (not list) the parents of a path; a line for each one that changed."""
+    """Let the system user pass through (not list) the parents of a path; a line for each outside the checkout that changed."""
     if user is None:
         return []
     lines = []
@@ -170,7 +171,8 @@ def _open_parents(path: Path, user: str | None) -> list[str]:
         status = folder.stat()
         if not status.st_mode & stat.S_IXOTH and status.st_uid != pwd.getpwnam(user).pw_uid:
             folder.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
-            lines.append(f"{folder} can now be passed through by other users (o+x): PostgreSQL runs as {user}.")
+            if not folder.is_relative_to(CHECKOUT):
+                lines.append(f"{folder} can now be passed through by other users (o+x): PostgreSQL runs as {user}.")
     return lines
 
 
