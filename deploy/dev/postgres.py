@@ -172,7 +172,7 @@ def _open_parents(path: Path, user: str | None) -> list[str]:
         if not status.st_mode & stat.S_IXOTH and status.st_uid != pwd.getpwnam(user).pw_uid:
             folder.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
             if not folder.is_relative_to(CHECKOUT):
-                lines.append(f"{folder} can now be passed through by other users (o+x): PostgreSQL runs as {user}.")
+                lines.append(f"{folder}: other users may now pass through (o+x), since PostgreSQL runs as {user}.")
     return lines
 
 
