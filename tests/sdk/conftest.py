@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +10,20 @@ sys.path.insert(0, str(SDK))
 
 from aerogram_sdk import AerogramClient, DeviceProfile  # noqa: E402
 
-from tests.sdk.fake_runtime import SCHEMA, FakeRuntime, model_file, sanity_file  # noqa: E402
+from tests.sdk.fake_runtime import IMAGE, SCHEMA, FakeRuntime, model_file, sanity_file  # noqa: E402
 from tests.sdk.repository_simulator import FaultyServer, Release, RepositorySimulator  # noqa: E402
 
 Build = Callable[..., Release]
+
+
+def score(client: AerogramClient) -> float:
+    """What the running model makes of IMAGE: three times its version."""
+    with client.open("digits") as model:
+        return float(model.run({"image": IMAGE})["score"][0, 0])
+
+
+def staged(client: AerogramClient) -> list[tuple[str, str]]:
+    return [(event["stage"], event["outcome"]) for event in client.pending_events()]
 
 
 @pytest.fixture
@@ -46,7 +54,7 @@ def release(simulator: RepositorySimulator) -> Build:
 
 @pytest.fixture
 def new_client(
-    server: FaultyServer, simulator: RepositorySimulator, tmp_path: Path
+    server: FaultyServer, simulator: RepositorySimulator, runtime: FakeRuntime, tmp_path: Path
 ) -> Iterator[Callable[..., AerogramClient]]:
     clients: list[AerogramClient] = []
 
@@ -58,7 +66,7 @@ def new_client(
             "root": simulator.root_bytes(),
             "store": tmp_path / "store",
             "profile": DeviceProfile(os="linux", app_version="1.0"),
-            "runtimes": {"numpy": FakeRuntime()},
+            "runtimes": {"numpy": runtime},
         }
         clients.append(AerogramClient(**(arguments | changes)))
         return clients[-1]
@@ -69,5 +77,23 @@ def new_client(
 
 
 @pytest.fixture
+def runtime() -> FakeRuntime:
+    return FakeRuntime()
+
+
+@pytest.fixture
 def client(new_client: Callable[..., AerogramClient]) -> AerogramClient:
     return new_client()
+
+
+@pytest.fixture
+def installed(client: AerogramClient, simulator: RepositorySimulator, server: FaultyServer, release: Build) -> Release:
+    """Version 1 is active, has run and is reported; what comes next is the test's."""
+    first = release(1)
+    simulator.offer(first)
+    simulator.publish()
+    assert client.update(["digits"])[0].state == "updated"
+    assert score(client) == 3.0
+    client.flush_events()
+    server.requests.clear()
+    return first

@@ -1,8 +1,6 @@
 """A device plane in memory: a tree signed by python-tuf with fresh ECDSA keys, the answers of the protocol, and a real
 local HTTP server that can be told to misbehave. It shares no code with the server or the SDK, only the documents."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import re
@@ -70,6 +68,7 @@ class RepositorySimulator:
     def __init__(self, application: str = "demo", channel: str = "production") -> None:
         self.application, self.channel = application, channel
         self.keys = {name: CryptoSigner.generate_ecdsa() for name in ("root", "targets", "releases", "online")}
+        self.cosigners: dict[str, list[CryptoSigner]] = {}
         self.minimum_counters: dict[str, int] = {}
         self.manifest_versions: dict[str, int] = {}
         self.entries: dict[str, dict[str, Any]] = {}
@@ -198,13 +197,14 @@ class RepositorySimulator:
     def publish(self) -> None:
         """Targets, release index, snapshot, timestamp: the timestamp last, as a publisher must."""
         self._index()
-        for name, signed, key in (
-            ("targets", self.targets, "targets"),
-            (self.role, self.delegated, "releases"),
-        ):
-            signed.version += 1
-            self._sign(f"{signed.version}.{name}", signed, key)
-            self.snapshot.meta[f"{name}.json"] = MetaFile(version=signed.version)
+        self._next("targets", self.targets, "targets")
+        self.sign_delegated()
+
+    def sign_delegated(self) -> None:
+        self._next(self.role, self.delegated, "releases")
+        self.sign_snapshot()
+
+    def sign_snapshot(self) -> None:
         self.snapshot.version += 1
         self._sign(f"{self.snapshot.version}.snapshot", self.snapshot, "online")
         self.timestamp.snapshot_meta = MetaFile(version=self.snapshot.version)
@@ -229,9 +229,16 @@ class RepositorySimulator:
         self.delegated.targets = {path: target}
         self.static[f"targets/{target.get_prefixed_paths()[0]}"] = catalog
 
+    def _next(self, role: str, signed: Any, key: str) -> None:
+        signed.version += 1
+        self._sign(f"{signed.version}.{role}", signed, key)
+        self.snapshot.meta[f"{role}.json"] = MetaFile(version=signed.version)
+
     def _sign(self, name: str, signed: Any, key: str) -> bytes:
         metadata = Metadata(signed)
         metadata.sign(self.keys[key])
+        for cosigner in self.cosigners.get(name.partition(".")[2], []):
+            metadata.sign(cosigner, append=True)
         self.static[f"trust/{name}.json"] = metadata.to_bytes()
         return self.static[f"trust/{name}.json"]
 

@@ -1,7 +1,5 @@
 """From verified files to a running model: obtain, unpack, load, check the vectors, switch."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

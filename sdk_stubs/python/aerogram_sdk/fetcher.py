@@ -1,7 +1,5 @@
 """HTTP towards the device plane: polls, trust metadata, files with resume, event batches."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +23,6 @@ from aerogram_sdk.errors import (
 
 MOST_POLL_BYTES = 4 << 20
 MOST_RETRY_AFTER_SECONDS = 86_400
-CHUNK_BYTES = 1 << 16
 MOST_ATTEMPTS_PER_FILE = 8
 # Any coding would make lengths, ranges and digests speak of other bytes than the ones listed.
 IDENTITY = {"Accept-Encoding": "identity"}
@@ -167,8 +164,9 @@ class PartialDownload:
 
     def _append(self, part: BinaryIO, response: httpx.Response) -> None:
         """Never writes a byte past the listed length."""
+        # No chunk size for iter_raw: it would hold back, and lose when the connection breaks, what has arrived.
         size = part.tell()
-        for chunk in response.iter_raw(CHUNK_BYTES):
+        for chunk in response.iter_raw():
             size += len(chunk)
             self._refuse_long(size, "0")
             part.write(chunk)
@@ -210,7 +208,7 @@ class TufFetcher(FetcherInterface):
         ):
             if response.status_code != httpx.codes.OK:
                 raise DownloadHTTPError(f"expected 200 from {url}, got {response.status_code}", response.status_code)
-            yield from response.iter_raw(CHUNK_BYTES)
+            yield from response.iter_raw()
 
 
 def retry_after_seconds(response: httpx.Response) -> int | None:
@@ -230,7 +228,7 @@ def _as_download_error(url: str) -> Iterator[None]:
 
 def _bounded_body(response: httpx.Response, most_bytes: int) -> bytes:
     body = b""
-    for chunk in response.iter_raw(CHUNK_BYTES):
+    for chunk in response.iter_raw():
         body += chunk
         if len(body) > most_bytes:
             raise PollMalformed(f"poll: expected at most {most_bytes} bytes, got more")

@@ -1,14 +1,12 @@
 """The signed manifest as a device reads it (protocol, section 2): parsed and bounded, never trusted by itself. Pure."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 from securesystemslib.exceptions import FormatError
 from securesystemslib.formats import encode_canonical
@@ -33,7 +31,7 @@ class TensorSpec:
     shape: tuple[int, ...]
     dtype: str
 
-    def serves(self, wanted: TensorSpec) -> bool:
+    def serves(self, wanted: "TensorSpec") -> bool:
         """Whether code compiled for `wanted` can use this tensor.
 
         Quantised integers and half floats serve float32, because the loaded model converts at its borders.
@@ -52,14 +50,14 @@ class SignatureSchema:
     labels_file: str | None = None
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> SignatureSchema:
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
         return cls(
             inputs=_tensors(document, "inputs"),
             outputs=_tensors(document, "outputs"),
             labels_file=_optional(document, "labels_file", str),
         )
 
-    def serves(self, wanted: SignatureSchema) -> bool:
+    def serves(self, wanted: "SignatureSchema") -> bool:
         """Whether an app compiled for `wanted` can use this model: same names in any order, agreeing tensors."""
         return _all_serve(self.inputs, wanted.inputs) and _all_serve(self.outputs, wanted.outputs)
 
@@ -110,7 +108,7 @@ class Manifest:
     delegate_orders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_signed(cls, document: Mapping[str, Any]) -> Manifest:
+    def from_signed(cls, document: Mapping[str, Any]) -> Self:
         """Parse `signed`; unknown members are ignored. Raises ManifestMalformed."""
         _one_of(document, "_type", (MANIFEST_TYPE,))
         _one_of(document, "spec_version", (SPEC_VERSION,))

@@ -1,7 +1,5 @@
 """Opening and running a model: which one, what happens when it fails, and what is noted when it works."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -68,7 +66,7 @@ class Opener:
         self._runtimes, self._embedded, self._environment = runtimes, embedded, environment
         self._undamaged: set[str] = set()
 
-    def open(self, model: str) -> OpenModel:
+    def open(self, model: str) -> "OpenModel":
         """The first that loads of active, previous, embedded. Raises ModelNotAvailable."""
         self.note_crashes()
         failed: list[tuple[Installed, AerogramError]] = []
@@ -214,8 +212,8 @@ class OpenModel:
     def close(self) -> None:
         """Release the model and report how long its inferences took."""
         self._opened.loaded.close()
-        if self._histogram.counts:
-            self._events.record("inference", "ok", self._subject, histogram=self._histogram.to_json())
+        if any(self._histogram.counts):
+            self._events.record("inference", "ok", self._subject, histogram=self._histogram.counts)
             self._histogram = LatencyHistogram()
 
     def __enter__(self) -> Self:

@@ -1,10 +1,8 @@
 """What a device says about itself: the query of a poll and the `profile` of an event batch."""
 
-from __future__ import annotations
-
 import platform
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +20,7 @@ class DeviceProfile:
     accelerators: frozenset[str] = frozenset()
 
     @classmethod
-    def of_this_machine(cls, *, app_version: str = "", runtime: str = "", runtime_version: str = "") -> DeviceProfile:
+    def of_this_machine(cls, *, app_version: str = "", runtime: str = "", runtime_version: str = "") -> Self:
         return cls(
             os=platform.system().lower(),
             os_version=leading_version(platform.release()),

@@ -1,7 +1,5 @@
 """Running a bundle's entry file. Floats in and out, also of quantised models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version as installed_version
@@ -47,8 +45,9 @@ def dequantise(values: Array, scale: float, zero_point: int) -> Array:
 
 
 class LiteRtRuntime:
-    """TensorFlow Lite files by LiteRT (extra `litert`), on the CPU; XNNPACK is the one delegate there is: it is left out
-    if the manifest's order names delegates and not this one.
+    """TensorFlow Lite files by LiteRT (extra `litert`), on the CPU.
+
+    XNNPACK is the one delegate there; it is left out if the manifest's order names delegates and not this one.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -59,7 +58,7 @@ class LiteRtRuntime:
     def version(self) -> str:
         return installed_version("ai-edge-litert")
 
-    def load(self, entry: Path, schema: SignatureSchema | None, delegate_order: Sequence[str]) -> LiteRtModel:
+    def load(self, entry: Path, schema: SignatureSchema | None, delegate_order: Sequence[str]) -> "LiteRtModel":
         resolvers = self._litert.OpResolverType
         plain = delegate_order and "xnnpack" not in delegate_order
         interpreter = self._litert.Interpreter(

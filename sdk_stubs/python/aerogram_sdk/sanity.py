@@ -1,13 +1,11 @@
 """Sanity vectors: a few inputs with the outputs this very variant gave on the server, run before activation."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,7 +25,7 @@ class SanityVectors:
     samples: tuple[tuple[dict[str, Array], dict[str, Array]], ...]
 
     @classmethod
-    def from_json(cls, data: bytes, signed_tolerance: str) -> SanityVectors:
+    def from_json(cls, data: bytes, signed_tolerance: str) -> Self:
         """The stricter of the file's and the manifest's tolerance counts. Raises SanityInvalid."""
         try:
             document = json.loads(data)

@@ -1,7 +1,5 @@
 """Which model runs, and what a verified manifest asks for. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum

@@ -15,8 +15,6 @@
 `install.lock` is held through a whole update; `state.lock` only while state is changed or a bundle is being opened.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import json
@@ -28,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from aerogram_sdk.manifest import Manifest
@@ -60,7 +58,7 @@ class ModelRecord:
     assigned: str = ""  # digest of the last decision reported
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> ModelRecord:
+    def from_json(cls, document: dict[str, Any]) -> Self:
         active, previous = document.pop("active"), document.pop("previous")
         return cls(
             active=Installed(**active) if active else None,
@@ -112,7 +110,7 @@ class State:
     format: int = STATE_FORMAT
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> State:
+    def from_json(cls, document: dict[str, Any]) -> Self:
         models = {name: ModelRecord.from_json(value) for name, value in document.pop("models").items()}
         failures = {name: Failures(**value) for name, value in document.pop("failures").items()}
         return cls(models=models, failures=failures, **document)

@@ -1,7 +1,5 @@
 """The application's trust tree, by the stock TUF client, and what it says about manifests and files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -46,7 +44,7 @@ class Trust:
     def __init__(self, plane: DevicePlane, fetcher: TufFetcher, folder: Path, root: bytes) -> None:
         self._plane, self._fetcher, self._folder, self._root = plane, fetcher, folder, root
 
-    def refresh(self, channel: str, now: datetime) -> TrustedTree:
+    def refresh(self, channel: str, now: datetime) -> "TrustedTree":
         """N+1 roots, timestamp, snapshot, targets, releases-<channel>. Raises an Untrusted or TrustUnavailable.
 
         `now` is checked besides the TUF client's own clock: it never runs backwards, the device's clock may.

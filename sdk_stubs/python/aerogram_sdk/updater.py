@@ -1,7 +1,5 @@
 """One update of some models: poll, trust, install, switch. Rules raise elsewhere; here it is decided what follows."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
