@@ -61,7 +61,7 @@ class Ending:
 def supervise(make_job: Callable[[Path], Job], *, limits: Limits, on_heartbeat: Callable[[], None]) -> Report:
     """Run one job to its end. Raises only what `on_heartbeat` raises, after the process group is dead."""
     with tempfile.TemporaryDirectory(prefix="aerogram-conversion-") as name:
-        scratch = Path(name)
+        scratch = Path(name).resolve()
         (scratch / "tmp").mkdir()
         _write_job(make_job(scratch), scratch, limits)
         with (scratch / "log.txt").open("wb") as log, _started(scratch, log) as process:
@@ -75,6 +75,8 @@ def _write_job(job: Job, scratch: Path, limits: Limits) -> None:
         "cpu_seconds": limits.cpu_seconds,
         "address_space_bytes": limits.address_space_bytes,
         "file_bytes": limits.file_bytes,
+        "readable": [str(path) for path in (job.source, job.trace, job.evaluation_set) if path],
+        "writable": [str(job.output), str(scratch)],
     }
     (scratch / "job.json").write_text(json.dumps({"job": job.to_json(), "confinement": confinement}), "utf-8")
 

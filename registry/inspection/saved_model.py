@@ -61,6 +61,17 @@ def inspect_saved_model(path: Path) -> SourceInspection:
     return SourceInspection("saved_model", inputs, outputs, path.stat().st_size, details)
 
 
+def allowed_operations(saved_model: memoryview) -> list[str]:
+    """Names of the operations in saved_model.pb, sorted. Raises InspectionError for one that is not allowed."""
+    operations = sorted(set(_operations(saved_model)))
+    refused = [operation for operation in operations if operation not in ALLOWED_OPERATIONS]
+    if refused:
+        raise InspectionError(
+            "tensorflow_operation", "operations a phone's runtime can express", ", ".join(refused[:20])
+        )
+    return operations
+
+
 def _root(members: list[zipfile.ZipInfo]) -> PurePosixPath:
     """The folder of the one saved_model.pb; every other member must belong to it."""
     files = [PurePosixPath(member.filename) for member in members if not member.is_dir()]

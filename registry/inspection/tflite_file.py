@@ -36,7 +36,7 @@ REFUSED_OPERATORS = frozenset(
     """
     CUSTOM DELEGATE PLACEHOLDER_FOR_GREATER_OP_CODES CALL CALL_ONCE VAR_HANDLE READ_VARIABLE ASSIGN_VARIABLE HASHTABLE
     HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_LOOKUP HASHTABLE_SIZE
-    """.split()
+    """.split()  # noqa: SIM905 a table of words reads better
 )
 TYPES: Mapping[int, str] = MappingProxyType(
     {value: name.lower() for name, value in vars(tflite.TensorType).items() if not name.startswith("_")}

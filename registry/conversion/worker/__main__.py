@@ -7,42 +7,59 @@ import importlib
 import json
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from registry.conversion.report import Failure, Report
 from registry.conversion.worker import confine
+from registry.conversion.worker.job import Job, WorkerError, write_result
 
-STEP_MODULES = {"trace": "trace", "adopt": "adopt", "optimise": "optimise", "verify": "verify"}
+WITH_TENSORFLOW = "trace"
+STEPS = frozenset({WITH_TENSORFLOW, "adopt", "optimise", "verify"})
 
 
 def main(job_file: Path) -> None:
     data = json.loads(job_file.read_text("utf-8"))
-    confinement = confine.apply(data["confinement"])
-    if data["job"]["step"] != "trace":
+    isolation = confine.apply(data["confinement"])
+    job = Job.from_json(data["job"])
+    if job.step != WITH_TENSORFLOW:
         # Otherwise coremltools imports TensorFlow where it is installed: 5 s and 600 MB that these steps never need.
         sys.modules["tensorflow"] = None  # type: ignore[assignment]
-    run(data["job"], confinement)
+    report = run(job, isolation)
+    write_result(job.scratch, replace(report, notes=report.notes + isolation.notes))
 
 
-def run(data: dict[str, object], confinement: tuple[str, ...]) -> None:
-    # Imported after confinement: these load NumPy and with it native code.
-    from dataclasses import replace  # noqa: PLC0415
-
-    from registry.conversion.report import Failure, Report  # noqa: PLC0415
-    from registry.conversion.worker.job import Job, WorkerError, write_result  # noqa: PLC0415
-
-    job = Job.from_json(data)
+def run(job: Job, isolation: confine.Isolation) -> Report:
+    """The job's report; whatever goes wrong inside a converter is this job's own failure."""
     try:
-        module = importlib.import_module(f"registry.conversion.worker.{STEP_MODULES[job.step]}")
-        report = module.run(job)
+        require_isolation(job, isolation)
+        report: Report = step_module(job.step).run(job)
     except WorkerError as error:
         state = "not_applicable" if error.code == "not_applicable" else "failed"
-        report = Report(state=state, error=Failure(error.code, error.detail))
+        return Report(state=state, error=Failure(error.code, error.detail))
     except MemoryError:
-        report = Report(state="out_of_memory", error=Failure("out_of_memory", "the address-space limit was reached"))
-    except Exception as error:  # noqa: BLE001 whatever a converter raises is this job's failure, and its log is kept
+        return Report(state="out_of_memory", error=Failure("address_space", "the address-space limit was reached"))
+    except ImportError as error:
+        return Report(
+            state="failed", error=Failure("converter_missing", f"expected the converters installed; got {error}")
+        )
+    except Exception as error:  # noqa: BLE001 converters raise whatever their translators raise; the log keeps the rest
         traceback.print_exc()
-        report = Report(state="failed", error=Failure("converter_error", f"{type(error).__name__}: {error}"[:2000]))
-    write_result(job.scratch, replace(report, notes=report.notes + confinement))
+        return Report(state="failed", error=Failure("converter_error", f"{type(error).__name__}: {error}"[:2000]))
+    return report
+
+
+def step_module(step: str) -> Any:
+    if step not in STEPS:
+        raise WorkerError("unknown_step", f"expected a step among {', '.join(sorted(STEPS))}; got {step!r}")
+    return importlib.import_module(f"registry.conversion.worker.{step}")
+
+
+def require_isolation(job: Job, isolation: confine.Isolation) -> None:
+    """A SavedModel is code: without isolation it is refused, with the reason."""
+    if job.source_format == "saved_model" and not isolation.complete:
+        raise WorkerError("no_isolation", "expected isolation for a SavedModel; " + "; ".join(isolation.notes))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """A ready `.tflite` becomes a trace: it is its own float file, and its own reference."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from registry.conversion.report import Report
@@ -31,11 +30,10 @@ def run(job: Job) -> Report:
         signature=model.signature,
         tflite=TFLITE_FILE,
         coreml_error="a ready .tflite cannot be converted to Core ML",
-        has_evaluation_set=evaluation is not None,
         converter_versions=installed_versions(VERSIONS_OF),
     )
-    accuracy = write_references(job, model.signature, evaluation, model.infer, {})
-    return trace_report(job, replace(trace, source_accuracy=accuracy))
+    measured = write_references(job, model.signature, evaluation, model.infer, {})
+    return trace_report(job, measured.added_to(trace))
 
 
 def _loaded(path: Path, warnings: list[str]) -> LiteRtModel:

@@ -40,6 +40,12 @@ def copy_tflite(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
     return ()
 
 
+def publish_as_is(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
+    if trace.source_format != "tflite":
+        raise WorkerError("not_applicable", f"expected a ready .tflite source; got {trace.source_format}")
+    return copy_tflite(job, recipe, trace)
+
+
 def copy_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
     assert job.trace is not None
     if not trace.coreml:
@@ -114,5 +120,10 @@ def _calibrated(tool: Any, job: Job, recipe: Recipe, trace: Trace) -> Any:
 
 
 STEPS: Mapping[str, Callable[[Job, Recipe, Trace], tuple[str, ...]]] = MappingProxyType(
-    {"copy_tflite": copy_tflite, "copy_coreml": copy_coreml, "quantise_tflite": quantise_tflite}
+    {
+        "copy_tflite": copy_tflite,
+        "publish_as_is": publish_as_is,
+        "copy_coreml": copy_coreml,
+        "quantise_tflite": quantise_tflite,
+    }
 )

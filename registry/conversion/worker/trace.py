@@ -9,7 +9,7 @@ an error; Core ML's refuses Keras 3 altogether.
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,11 @@ import tensorflow as tf
 from registry.conversion.report import Report, Signature, TensorSpec
 from registry.conversion.worker.golden import Ranges, evaluation_of
 from registry.conversion.worker.job import Job, WorkerError, installed_versions
+from registry.conversion.worker.keras_weights import require_plain_weights
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
+from registry.inspection.errors import InspectionError
+from registry.inspection.keras_file import inspect_keras
+from registry.inspection.saved_model import allowed_operations, inspect_saved_model
 
 Array = npt.NDArray[np.generic]
 
@@ -43,6 +47,7 @@ class Source:
 
 def run(job: Job) -> Report:
     assert job.source is not None
+    _inspect_again(job)
     source = _load_keras(job) if job.source_format == "keras" else _load_saved_model(job)
     function = concrete(source)
     signature = Signature(source.inputs, outputs_of(function))
@@ -55,12 +60,26 @@ def run(job: Job) -> Report:
         tflite=TFLITE_FILE,
         coreml="" if coreml_error else COREML_PACKAGE,
         coreml_error=coreml_error,
-        has_evaluation_set=evaluation is not None,
         converter_versions=installed_versions(VERSIONS_OF),
     )
-    accuracy = write_references(job, signature, evaluation, _infer(function), source.ranges)
+    measured = write_references(job, signature, evaluation, _infer(function), source.ranges)
     notes = (f"Core ML is not available: {coreml_error}",) if coreml_error else ()
-    return trace_report(job, replace(trace, source_accuracy=accuracy), notes)
+    return trace_report(job, measured.added_to(trace), notes)
+
+
+def _inspect_again(job: Job) -> None:
+    """What was inspected at upload may not be what is loaded now."""
+    assert job.source is not None
+    try:
+        if job.source_format == "keras":
+            inspect_keras(job.source)
+            require_plain_weights(job.source, job.scratch)
+        elif job.source.is_dir():
+            allowed_operations(memoryview((job.source / "saved_model.pb").read_bytes()))
+        else:
+            inspect_saved_model(job.source)
+    except (InspectionError, FileNotFoundError) as error:
+        raise WorkerError(getattr(error, "code", "not_saved_model"), str(error)) from error
 
 
 def readable(name: str) -> str:

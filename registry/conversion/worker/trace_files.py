@@ -1,18 +1,19 @@
 """The files of a trace, read by every later step. See docs/conversion.md for the layout."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from registry.conversion.evaluation_set import EvaluationSet
+from registry.conversion.evaluation_set import REFERENCE_SAMPLES, EvaluationSet
 from registry.conversion.measures import accuracy, scores_over_classes
 from registry.conversion.report import Accuracy, Report, Signature
-from registry.conversion.worker.golden import Ranges, golden_inputs
+from registry.conversion.worker.golden import GOLDEN_SAMPLES, Ranges, golden_inputs
 from registry.conversion.worker.job import Job, WorkerError, produced_below
 
 Array = npt.NDArray[np.generic]
@@ -21,6 +22,7 @@ Infer = Callable[[Mapping[str, Array]], dict[str, Array]]
 TRACE_FILE = "trace.json"
 GOLDEN_FILE = "golden.npz"
 REFERENCE_FILE = "reference.npz"
+EVALUATION_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Trace:
     coreml: str = ""
     coreml_error: str = ""
     source_accuracy: Accuracy | None = None
-    has_evaluation_set: bool = False
+    evaluation_samples: int = 0
     converter_versions: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, directory: Path) -> None:
@@ -81,18 +83,48 @@ def _sample(output: Array) -> Array:
     return output[0] if output.shape[:1] == (1,) else output
 
 
+def affordable_samples(infer: Infer, inputs: Mapping[str, Array]) -> int:
+    """How many samples fit into EVALUATION_SECONDS, by the time of one; at least as many as there are golden ones.
+
+    The first run is not timed: it still plans, packs weights and fills caches.
+    """
+    one = {name: array[:1] for name, array in inputs.items()}
+    infer(one)
+    started = time.perf_counter()
+    infer(one)
+    seconds = time.perf_counter() - started
+    return max(GOLDEN_SAMPLES, min(REFERENCE_SAMPLES, int(EVALUATION_SECONDS / max(seconds, 1e-9))))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the source made of the evaluation set: how many of its samples were run, and the accuracy if labelled."""
+
+    evaluation_samples: int = 0
+    accuracy: Accuracy | None = None
+
+    def added_to(self, trace: Trace) -> Trace:
+        return replace(trace, evaluation_samples=self.evaluation_samples, source_accuracy=self.accuracy)
+
+
 def write_references(
     job: Job, signature: Signature, evaluation: EvaluationSet | None, infer: Infer, ranges: Ranges
-) -> Accuracy | None:
-    """Golden inputs and what the source itself makes of them and of the evaluation set; its accuracy, if labelled."""
+) -> Measured:
+    """Write golden inputs, and what the source itself makes of them and of the evaluation set."""
     golden = golden_inputs(signature.inputs, evaluation, ranges)
     on_golden = batched(infer, golden)
     _require_sensible(on_golden)
-    on_evaluation = batched(infer, evaluation.inputs) if evaluation else {}
     np.savez(job.output / GOLDEN_FILE, **golden)
     named = {f"golden/{name}": array for name, array in on_golden.items()}
-    np.savez(job.output / REFERENCE_FILE, **named, **{f"evaluation/{name}": a for name, a in on_evaluation.items()})
-    return accuracy_of(on_evaluation, evaluation, on_evaluation) if evaluation else None
+    measured = Measured()
+    if evaluation is not None:
+        used = evaluation.take(affordable_samples(infer, golden))
+        outputs = batched(infer, used.inputs)
+        _require_sensible(outputs)
+        named.update({f"evaluation/{name}": array for name, array in outputs.items()})
+        measured = Measured(len(used), accuracy_of(outputs, used, outputs))
+    np.savez(job.output / REFERENCE_FILE, **named)
+    return measured
 
 
 def _require_sensible(outputs: Mapping[str, Array]) -> None:

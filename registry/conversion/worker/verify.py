@@ -10,13 +10,19 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from registry.conversion.evaluation_set import EvaluationSet
-from registry.conversion.measures import parity, parity_misses
+from registry.conversion.measures import evenly_spaced, parity, parity_misses
 from registry.conversion.recipes import Recipe, recipe_named
 from registry.conversion.report import Accuracy, Failure, HostLatency, Parity, Report, Signature
 from registry.conversion.worker.golden import evaluation_of
 from registry.conversion.worker.job import Job, WorkerError, produced
-from registry.conversion.worker.trace_files import Reference, Trace, accuracy_of, batched, read_golden
+from registry.conversion.worker.trace_files import (
+    Reference,
+    Trace,
+    accuracy_of,
+    affordable_samples,
+    batched,
+    read_golden,
+)
 
 Array = npt.NDArray[np.generic]
 
@@ -42,16 +48,15 @@ def run(job: Job) -> Report:
     assert job.trace is not None
     recipe, trace = recipe_named(job.recipe), Trace.read(job.trace)
     variant = _load(job.output / recipe.entry, recipe, trace)
-    evaluation = evaluation_of(job.evaluation_set, trace.signature.inputs) if trace.has_evaluation_set else None
-    reference, golden = Reference.read(job.trace), read_golden(job.trace)
+    golden, reference = read_golden(job.trace), Reference.read(job.trace)
     outputs = batched(variant.infer, golden)
-    found, measured = parity(outputs, reference.golden), None
-    if evaluation is not None:
-        on_evaluation = batched(variant.infer, evaluation.inputs)
-        found = parity(on_evaluation, reference.evaluation)
-        measured = accuracy_of(on_evaluation, evaluation, reference.evaluation)
+    _require_finite(outputs)
     write_sanity(variant, golden, outputs, job.output / SANITY_FILE)
-    misses = _misses(found, recipe, reference, evaluation)
+    found, measured, notes = parity(outputs, reference.golden), None, list[str]()
+    measured_on_set = bool(trace.evaluation_samples and job.evaluation_set)
+    if measured_on_set:
+        found, measured, notes = _on_evaluation_set(job, trace, variant, reference, golden)
+    misses = _misses(found, recipe, reference, on_evaluation_set=measured_on_set)
     return Report(
         state="parity_missed" if misses else "succeeded",
         files=(produced(job.output, job.output / SANITY_FILE, "sanity"),),
@@ -60,8 +65,31 @@ def run(job: Job) -> Report:
         latency_host=latency(variant),
         signature=variant.signature,
         error=Failure("parity_missed", "; ".join(misses)) if misses else None,
-        notes=(ESTIMATED,) if recipe.family == "coreml" else (),
+        notes=(*notes, *((ESTIMATED,) if recipe.family == "coreml" else ())),
     )
+
+
+def _on_evaluation_set(
+    job: Job, trace: Trace, variant: Variant, reference: Reference, golden: Mapping[str, Array]
+) -> tuple[Parity, Accuracy | None, list[str]]:
+    """Parity and accuracy on the samples the source itself was run on, or on as many of them as time allows."""
+    evaluation = evaluation_of(job.evaluation_set, trace.signature.inputs)
+    assert evaluation is not None
+    evaluation = evaluation.take(trace.evaluation_samples)
+    limit = affordable_samples(variant.infer, golden)
+    used, chosen = evaluation.take(limit), evenly_spaced(len(evaluation), limit)
+    expected = {name: array[chosen] for name, array in reference.evaluation.items()}
+    outputs = batched(variant.infer, used.inputs)
+    _require_finite(outputs)
+    few = len(used) < len(evaluation)
+    notes = [f"evaluated on {len(used)} of {len(evaluation)} samples, to save time"] if few else []
+    return parity(outputs, expected), accuracy_of(outputs, used, expected), notes
+
+
+def _require_finite(outputs: Mapping[str, Array]) -> None:
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            raise WorkerError("not_finite", f"expected finite values in output {name!r}; got NaN or infinity")
 
 
 def _load(path: Path, recipe: Recipe, trace: Trace) -> Any:
@@ -75,10 +103,10 @@ def _load(path: Path, recipe: Recipe, trace: Trace) -> Any:
     return LiteRtModel(path, trace.signature)
 
 
-def _misses(found: Parity, recipe: Recipe, reference: Reference, evaluation: EvaluationSet | None) -> list[str]:
-    compared = reference.evaluation if evaluation is not None else reference.golden
+def _misses(found: Parity, recipe: Recipe, reference: Reference, *, on_evaluation_set: bool) -> list[str]:
+    compared = reference.evaluation if on_evaluation_set else reference.golden
     magnitude = max(float(np.abs(array).max()) for array in compared.values())
-    return parity_misses(found, recipe.parity, magnitude=magnitude, on_evaluation_set=evaluation is not None)
+    return parity_misses(found, recipe.parity, magnitude=magnitude, on_evaluation_set=on_evaluation_set)
 
 
 def write_sanity(variant: Variant, golden: Mapping[str, Array], outputs: Mapping[str, Array], path: Path) -> None:
