@@ -163,7 +163,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _open_parents(path: Path, user: str | None) -> list[str]:
-    """Let the system user pass through (not list) the parents of a path; a line for each change outside the checkout."""
+    """Let the system user pass through (not list) the parents of a path; a line per change outside the checkout."""
     if user is None:
         return []
     lines = []
