@@ -129,9 +129,11 @@ def _load_keras(job: Job) -> Source:
         for name, tensor in zip(distinct([t.name for t in flat_inputs]), flat_inputs, strict=True)
     )
     outputs = distinct([_layer_name(tensor) for tensor in flat_outputs])
+    # A Sequential model that was loaded from a file knows its inputs but has no `input`.
+    structure = flat_inputs[0] if isinstance(model, keras.Sequential) else model.input
 
     def call(tensors: Mapping[str, Any]) -> dict[str, Any]:
-        packed = keras.tree.pack_sequence_as(model.input, [tensors[spec.name] for spec in specs])
+        packed = keras.tree.pack_sequence_as(structure, [tensors[spec.name] for spec in specs])
         return dict(zip(outputs, keras.tree.flatten(model(packed, training=False)), strict=True))
 
     return Source(call, specs, _module(weights=[v.value for v in model.variables]), _ranges(model, specs))
