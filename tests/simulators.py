@@ -337,7 +337,9 @@ class DeviceSimulator:
         ]
 
         async def receive() -> dict[str, Any]:
-            return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+            if not waiting:
+                await asyncio.Future()
+            return waiting.pop(0)
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)

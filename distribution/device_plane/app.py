@@ -93,11 +93,11 @@ class DevicePlane:
             case ["", "v1", "apps", app, "channels", channel, "catalog"]:
                 await self._catalog(scope, send, app, channel)
             case ["", "v1", "apps", app, "blobs", "sha256", digest]:
-                await self._blob(scope, send, self._app(app), digest)
+                await self._blob(scope, receive, send, self._app(app), digest)
             case ["", "v1", "apps", app, "trust", name]:
-                await self._trust(scope, send, self._app(app), name)
-            case ["", "v1", "apps", app, "targets", *folders, name]:
-                await self._target(scope, send, self._app(app), "/".join(folders), name)
+                await self._trust(scope, receive, send, self._app(app), name)
+            case ["", "v1", "apps", app, "targets", *segments]:
+                await self._target(scope, receive, send, self._app(app), "/".join(segments))
             case ["", "v1", "apps", app, "events"]:
                 await self._events(scope, receive, send, self._app(app))
             case ["", "healthz"]:
@@ -140,14 +140,14 @@ class DevicePlane:
         fields = [(b"content-type", JSON), (b"content-length", b"%d" % len(body)), *encoding, *common]
         await _send(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
 
-    async def _blob(self, scope: Scope, send: Send, app: AppState, digest: str) -> None:
+    async def _blob(self, scope: Scope, receive: Receive, send: Send, app: AppState, digest: str) -> None:
         _allow(scope, *_READS)
         if not HEX_DIGEST.fullmatch(digest):
             detail = f"digest: expected 64 lower-case hex digits, got {digest[:80]!r}"
             raise Problem(400, "invalid_field", detail, field="digest")
-        await self.files.send(scope, send, _blob_download(app, digest, OCTETS))
+        await self.files.send(scope, receive, send, _blob_download(app, digest, OCTETS))
 
-    async def _trust(self, scope: Scope, send: Send, app: AppState, name: str) -> None:
+    async def _trust(self, scope: Scope, receive: Receive, send: Send, app: AppState, name: str) -> None:
         """timestamp.json comes from memory: it must not be ahead of what polls answer, nor half-written."""
         _allow(scope, *_READS)
         if name == "timestamp.json":
@@ -158,20 +158,20 @@ class DevicePlane:
             return
         if not (name.endswith(".json") and name[0].isdigit() and safe_path(name)):
             raise not_found("unknown_file", f"{app.application} has no trust file {name[:80]}")
-        await self.files.send(scope, send, Download(app.application, f"trust/{name}", JSON, None))
+        await self.files.send(scope, receive, send, Download(app.application, f"trust/{name}", JSON, None))
 
-    async def _target(self, scope: Scope, send: Send, app: AppState, folder: str, name: str) -> None:
+    async def _target(self, scope: Scope, receive: Receive, send: Send, app: AppState, path: str) -> None:
         """Model files lie in the blob store; whatever else the roles list (catalogs) lies under targets/."""
         _allow(scope, *_READS)
-        digest, _, base = name.partition(".")
-        if not (HEX_DIGEST.fullmatch(digest) and base and safe_path(f"{folder}/{name}")):
-            raise not_found("unknown_file", f"{app.application} has no target {name[:120]}")
-        if folder.startswith("models/"):
+        digest, _, base = path.rpartition("/")[2].partition(".")
+        if not (HEX_DIGEST.fullmatch(digest) and base and safe_path(path)):
+            raise not_found("unknown_file", f"{app.application} has no target {path[:200]}")
+        if path.startswith("models/"):
             download = _blob_download(app, digest, OCTETS)
         else:
             etag = f'"{digest}"'.encode()
-            download = Download(app.application, f"targets/{folder}/{name}", JSON, etag)
-        await self.files.send(scope, send, download)
+            download = Download(app.application, f"targets/{path}", JSON, etag)
+        await self.files.send(scope, receive, send, download)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send, app: AppState) -> None:
         _allow(scope, "POST")
@@ -242,7 +242,11 @@ class DevicePlane:
         """Look at the tree for ever."""
         while True:
             await asyncio.sleep(self.refresh_seconds)
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:
+                # A watcher that died would serve an old revision for ever, and nobody would notice.
+                logger.exception("looking at the tree failed; trying again")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         watcher: asyncio.Task[None] | None = None

