@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import tflite
 
 from registry.inspection.errors import InspectionError
@@ -146,7 +146,9 @@ def _tensor(tensor: Any) -> Tensor:
     if any(size < 0 for size in shape):
         raise InspectionError("damaged_tflite", "sizes of 0 or more", str(shape))
     quantization = tensor.Quantization()
-    scales, zero_points, axis = (), (), 0
+    scales: tuple[float, ...] = ()
+    zero_points: tuple[int, ...] = ()
+    axis = 0
     if quantization is not None and quantization.ScaleLength():
         scales = tuple(float(quantization.Scale(i)) for i in range(_count(quantization.ScaleLength())))
         zero_points = tuple(int(quantization.ZeroPoint(i)) for i in range(_count(quantization.ZeroPointLength())))

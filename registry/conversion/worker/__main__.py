@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from registry.conversion.report import Failure, Report
+from registry.conversion.report import Failure, Report, State
 from registry.conversion.worker import confine
 from registry.conversion.worker.job import Job, WorkerError, write_result
 
@@ -36,7 +36,7 @@ def run(job: Job, isolation: confine.Isolation) -> Report:
         require_isolation(job, isolation)
         report: Report = step_module(job.step).run(job)
     except WorkerError as error:
-        state = "not_applicable" if error.code == "not_applicable" else "failed"
+        state: State = "not_applicable" if error.code == "not_applicable" else "failed"
         return Report(state=state, error=Failure(error.code, error.detail))
     except MemoryError:
         return Report(state="out_of_memory", error=Failure("address_space", "the address-space limit was reached"))

@@ -40,7 +40,8 @@ class Job:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Job":
         paths = {"output", "scratch", "source", "trace", "evaluation_set"}
-        return cls(**{key: Path(value) if key in paths and value else value for key, value in data.items()})
+        members: dict[str, Any] = {k: Path(v) if k in paths and v else v for k, v in data.items()}
+        return cls(**members)
 
 
 def produced(root: Path, path: Path, role: Role) -> ProducedFile:

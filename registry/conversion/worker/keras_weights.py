@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import h5py
+import h5py  # type: ignore[import-untyped]
 
 from registry.conversion.worker.job import WorkerError
 

@@ -114,7 +114,7 @@ def write_references(
     golden = golden_inputs(signature.inputs, evaluation, ranges)
     on_golden = batched(infer, golden)
     _require_sensible(on_golden)
-    np.savez(job.output / GOLDEN_FILE, **golden)
+    _save(job.output / GOLDEN_FILE, golden)
     named = {f"golden/{name}": array for name, array in on_golden.items()}
     measured = Measured()
     if evaluation is not None:
@@ -123,8 +123,12 @@ def write_references(
         _require_sensible(outputs)
         named.update({f"evaluation/{name}": array for name, array in outputs.items()})
         measured = Measured(len(used), accuracy_of(outputs, used, outputs))
-    np.savez(job.output / REFERENCE_FILE, **named)
+    _save(job.output / REFERENCE_FILE, named)
     return measured
+
+
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def _require_sensible(outputs: Mapping[str, Array]) -> None:
