@@ -1,0 +1,10 @@
+import sys
+
+from deploy.cli.client import ApiError
+from deploy.demo.story import run
+
+if __name__ == "__main__":
+    try:
+        run()
+    except (ApiError, RuntimeError, TimeoutError, OSError) as error:
+        sys.exit(f"The demonstration stopped: {error}")
