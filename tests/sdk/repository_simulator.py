@@ -339,6 +339,17 @@ def stalled(after: int, until: threading.Event) -> Change:
     return lambda answer: replace(answer, cut=after, wait=until)
 
 
+def in_turn(*changes: Change) -> Change:
+    """The first answer gets the first change, and so on; the last one stays."""
+    left = list(changes)
+
+    def change(answer: Answer) -> Answer:
+        current = left.pop(0) if len(left) > 1 else left[0]
+        return current(answer)
+
+    return change
+
+
 class FaultyServer:
     """Serves a simulator over HTTP on a port of its own, remembers requests and events, and misbehaves as told."""
 

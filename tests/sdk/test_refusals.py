@@ -253,7 +253,7 @@ def test_expired_timestamp(assert_refused, simulator, second):
 
 
 @pytest.mark.parametrize("role", ["root", "timestamp", "snapshot", "targets", "delegated"])
-def test_metadata_expired_by_a_clock_that_is_ahead(assert_refused, simulator, second, new_client, role):  # noqa: PLR0917
+def test_metadata_expired_by_a_clock_that_is_ahead(assert_refused, simulator, second, new_client, role):
     for other in ("root", "timestamp", "snapshot", "targets", "delegated"):
         getattr(simulator, other).expires += timedelta(days=0 if other == role else 30)
     simulator.root.version += 1
