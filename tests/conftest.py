@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -32,6 +34,17 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def django_db_setup(services: ServiceUrls, django_db_setup: None) -> None:
     """Start PostgreSQL before pytest-django creates the test database in it."""
+
+
+@pytest.fixture
+def own_store(settings: Any, tmp_path: Path) -> Path:
+    """An empty blob store, workspaces and online keys for one test; returns the store's folder."""
+    location = tmp_path / "blobs"
+    local = {"BACKEND": "registry.blob_store.LocalBlobStorage", "OPTIONS": {"location": location}}
+    settings.STORAGES = {**settings.STORAGES, "blobs": local}
+    settings.AEROGRAM_WORKSPACE_DIR = tmp_path / "workspaces"
+    settings.AEROGRAM_ONLINE_KEYS_DIR = tmp_path / "online"
+    return location
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from django.db import transaction
 
 from registry import errors
 from registry.models import Application, AuditEntry, Channel, DeviceClass, Membership, PublishRequest, Role
+from registry.models.applications import slug_validator
 
 # What a new application starts with. Best first: the smallest variant that lost nothing on most models.
 LITERT_VARIANTS = ["tflite-full-int8", "tflite-dynamic-int8", "tflite-float16", "tflite-float32", "tflite-as-is"]
@@ -30,7 +31,7 @@ DEFAULT_DEVICE_CLASSES: list[dict[str, Any]] = [
 def create_application(*, slug: str, name: str, actor: str, now: datetime) -> Application:
     """A new application with the channel `production` and device classes to start from. Raises `NameTaken`."""
     application = Application(slug=slug, name=name, created_at=now)
-    _require_slug(application)
+    require_slug(slug)
     with transaction.atomic():
         if Application.objects.filter(slug=slug).exists():
             raise errors.NameTaken(f"expected a new application name, got {slug!r}, which exists", field="slug")
@@ -47,7 +48,7 @@ def create_application(*, slug: str, name: str, actor: str, now: datetime) -> Ap
 def create_channel(*, application: Application, slug: str, actor: str, now: datetime) -> Channel:
     """A new stream of releases. Devices see it once the publisher has delegated to it. Raises `NameTaken`."""
     channel = Channel(application=application, slug=slug, created_at=now)
-    _require_slug(channel)
+    require_slug(slug)
     with transaction.atomic():
         if application.channels.filter(slug=slug).exists():
             raise errors.NameTaken(f"expected a new channel name, got {slug!r}, which exists", field="slug")
@@ -84,11 +85,12 @@ def require_role(user: PermissionsMixin | AnonymousUser, application: Applicatio
         raise errors.NotAllowed(f"expected the role {role.label} in {application}, got {got}")
 
 
-def _require_slug(row: Application | Channel) -> None:
+def require_slug(slug: str, *, field: str = "slug") -> None:
+    """Raises `Invalid` unless the name fits into addresses, paths of the signed tree and names of TUF roles."""
     try:
-        row.clean_fields()
+        slug_validator(slug)
     except ValidationError as error:
-        raise errors.Invalid("; ".join(error.messages), field="slug") from error
+        raise errors.Invalid(f"{'; '.join(error.messages)}, got {slug!r}", field=field) from error
 
 
 def _unique_variants(rule: dict[str, Any]) -> dict[str, Any]:

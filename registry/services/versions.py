@@ -8,7 +8,7 @@ from django.db import transaction
 from registry import errors, inspection
 from registry.blob_store import StagedBlob, blob_store
 from registry.models import Application, Artifact, AuditEntry, ModelVersion, PublishRequest, RegisteredModel, Upload
-from registry.models.applications import slug_validator
+from registry.services.applications import require_slug
 from registry.services.conversions import request_conversions
 
 
@@ -64,7 +64,7 @@ def register_version(
     The first version of a model makes the model too. Raises `SourceRefused` when inspection does; nothing is kept then
     but the uploads.
     """
-    slug_validator(model_slug)
+    require_slug(model_slug, field="model")
     found = _inspect(source)
     if evaluation_set is not None:
         _inspect_evaluation_set(evaluation_set)

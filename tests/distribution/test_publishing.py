@@ -18,7 +18,7 @@ from registry.models import Application, PublishRequest
 from tests import factories
 from tests.factories import NOW, Clock
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("services", "own_store")]
 
 
 class Publisher:
@@ -51,15 +51,6 @@ class Publisher:
         variants = entry["versions"][str(entry["current"])]["variants"]
         path = next(item["manifest"]["path"] for item in variants if item["name"] == variant)
         return parse(self.tree.read(path))[0]
-
-
-@pytest.fixture(autouse=True)
-def own_store(settings, tmp_path):
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "blobs": {"BACKEND": "registry.blob_store.LocalBlobStorage", "OPTIONS": {"location": tmp_path / "blobs"}},
-    }
-    settings.AEROGRAM_ONLINE_KEYS_DIR = tmp_path / "online"
 
 
 @pytest.fixture
