@@ -71,7 +71,7 @@ def demo(variables: Mapping[str, str]) -> Part:
     return Part(
         name="demo",
         command=[sys.executable, "-m", "deploy.demo"],
-        environment=variables,
+        environment={"COLUMNS": "120", **variables},
         working_folder=CHECKOUT,
     )
 
