@@ -13,6 +13,7 @@ from typing import Any
 
 from registry.conversion.report import Failure, Report, State
 from registry.conversion.worker import confine
+from registry.conversion.worker.admission import admit
 from registry.conversion.worker.job import Job, WorkerError, write_result
 
 WITH_TENSORFLOW = "trace"
@@ -33,7 +34,7 @@ def main(job_file: Path) -> None:
 def run(job: Job, isolation: confine.Isolation) -> Report:
     """The job's report; whatever goes wrong inside a converter is this job's own failure."""
     try:
-        require_isolation(job, isolation)
+        admit(job, isolation)
         report: Report = step_module(job.step).run(job)
     except WorkerError as error:
         state: State = "not_applicable" if error.code == "not_applicable" else "failed"
@@ -54,12 +55,6 @@ def step_module(step: str) -> Any:
     if step not in STEPS:
         raise WorkerError("unknown_step", f"expected a step among {', '.join(sorted(STEPS))}; got {step!r}")
     return importlib.import_module(f"registry.conversion.worker.{step}")
-
-
-def require_isolation(job: Job, isolation: confine.Isolation) -> None:
-    """A SavedModel is code: without isolation it is refused, with the reason."""
-    if job.source_format == "saved_model" and not isolation.complete:
-        raise WorkerError("no_isolation", "expected isolation for a SavedModel; " + "; ".join(isolation.notes))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from registry.conversion.worker.golden import evaluation_of
 from registry.conversion.worker.job import Job, WorkerError, installed_versions
 from registry.conversion.worker.litert import LiteRtModel
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
-from registry.inspection.errors import InspectionError
 from registry.inspection.tflite_file import inspect_tflite
 
 TFLITE_FILE = "source.tflite"
@@ -17,10 +16,7 @@ VERSIONS_OF = ("ai-edge-litert", "numpy")
 
 def run(job: Job) -> Report:
     assert job.source is not None
-    try:
-        warnings = inspect_tflite(job.source).details["warnings"]
-    except InspectionError as error:
-        raise WorkerError(error.code, str(error)) from error
+    warnings = inspect_tflite(job.source).details["warnings"]
     target = job.output / TFLITE_FILE
     shutil.copyfile(job.source, target)
     model = _loaded(target, warnings)

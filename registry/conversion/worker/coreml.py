@@ -9,11 +9,22 @@ from typing import Any
 
 import coremltools as ct
 import numpy as np
+from coremltools.converters.mil import Builder as mb  # noqa: N813 the name its own documentation uses
+from coremltools.converters.mil.frontend.tensorflow.tf_op_registry import register_tf_op
 
 from registry.conversion.report import Signature
 
 AUTHOR = "com.apple.CoreML"
 CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
+
+
+def erfc(context: Any, node: Any) -> None:
+    """Exact GELU is written with it, and coremltools has no translation: erfc(x) = 1 - erf(x)."""
+    x = mb.erf(x=context[node.inputs[0]])
+    context.add(node.name, mb.sub(x=np.float32(1), y=x, name=node.name))
+
+
+register_tf_op(erfc, tf_alias=["Erfc"], override=True)
 
 
 def convert(function: Any, signature: Signature) -> Any:
@@ -22,7 +33,11 @@ def convert(function: Any, signature: Signature) -> Any:
     From iOS 16 on the converter's own default makes inputs and outputs float16, a different contract for the app.
     """
     inputs = [ct.TensorType(name=i.name, shape=i.shape, dtype=_feature_type(i.dtype)) for i in signature.inputs]
-    outputs = [ct.TensorType(dtype=_feature_type(output.dtype)) for output in signature.outputs]
+    traced = [tensor.name.partition(":")[0] for tensor in function.outputs]
+    outputs = [
+        ct.TensorType(name=name, dtype=_feature_type(output.dtype))
+        for name, output in zip(traced, signature.outputs, strict=True)
+    ]
     model = ct.convert(
         [function],
         source="tensorflow",
@@ -34,7 +49,7 @@ def convert(function: Any, signature: Signature) -> Any:
         skip_model_load=True,
     )
     spec = model.get_spec()
-    _rename_outputs(spec, [tensor.name.partition(":")[0] for tensor in function.outputs], signature)
+    _rename_outputs(spec, traced, signature)
     spec.description.metadata.userDefined.pop(CONVERSION_DATE, None)
     return ct.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True)
 

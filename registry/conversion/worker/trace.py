@@ -21,11 +21,7 @@ import tensorflow as tf
 from registry.conversion.report import Report, Signature, TensorSpec
 from registry.conversion.worker.golden import Ranges, evaluation_of
 from registry.conversion.worker.job import Job, WorkerError, installed_versions
-from registry.conversion.worker.keras_weights import require_plain_weights
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
-from registry.inspection.errors import InspectionError
-from registry.inspection.keras_file import inspect_keras
-from registry.inspection.saved_model import allowed_operations, inspect_saved_model
 
 Array = npt.NDArray[np.generic]
 
@@ -47,7 +43,6 @@ class Source:
 
 def run(job: Job) -> Report:
     assert job.source is not None
-    _inspect_again(job)
     source = _load_keras(job) if job.source_format == "keras" else _load_saved_model(job)
     function = concrete(source)
     signature = Signature(source.inputs, outputs_of(function))
@@ -65,21 +60,6 @@ def run(job: Job) -> Report:
     measured = write_references(job, signature, evaluation, _infer(function), source.ranges)
     notes = (f"Core ML is not available: {coreml_error}",) if coreml_error else ()
     return trace_report(job, measured.added_to(trace), notes)
-
-
-def _inspect_again(job: Job) -> None:
-    """What was inspected at upload may not be what is loaded now."""
-    assert job.source is not None
-    try:
-        if job.source_format == "keras":
-            inspect_keras(job.source)
-            require_plain_weights(job.source, job.scratch)
-        elif job.source.is_dir():
-            allowed_operations(memoryview((job.source / "saved_model.pb").read_bytes()))
-        else:
-            inspect_saved_model(job.source)
-    except (InspectionError, FileNotFoundError) as error:
-        raise WorkerError(getattr(error, "code", "not_saved_model"), str(error)) from error
 
 
 def readable(name: str) -> str:
@@ -248,5 +228,6 @@ def _write_coreml(function: Any, signature: Signature, path: Path) -> str:
     try:
         write_package(convert(function, signature), path)
     except Exception as error:  # noqa: BLE001 coremltools raises whatever its op translators raise
-        return f"{type(error).__name__}: {error}"[:1000]
+        first_line = next(iter(str(error).splitlines()), "")
+        return f"{type(error).__name__}: {first_line}"[:500]
     return ""
