@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from experiments import bucketing
 from experiments.bucketing import (
     BOUNDARIES,
     BUCKETS,
@@ -110,3 +111,8 @@ def test_a_ramp_has_an_equal_control_or_what_remains(treatment_bp):
 def test_a_ramp_beyond_all_buckets_is_refused(treatment_bp):
     with pytest.raises(ValueError, match="expected 0 to 10000"):
         ramp_ranges(treatment_bp)
+
+
+def test_the_last_hash_of_all_belongs_to_the_last_bucket(monkeypatch):
+    monkeypatch.setattr(bucketing, "truncated_json_hash", lambda _text: b"\xff" * 6)
+    assert bucket("unit", "salt") == BUCKETS - 1

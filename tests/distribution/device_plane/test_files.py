@@ -52,7 +52,7 @@ def test_head_of_a_blob(device, blob):
     ("header", "start", "end"),
     [("bytes=0-0", 0, 1), ("bytes=100-", 100, None), ("bytes=-7", -7, None), ("bytes=262143-262145", 262_143, 262_146)],
 )
-def test_a_range(device, blob, data, header, start, end):  # noqa: PLR0917
+def test_a_range(device, blob, data, header, start, end):
     answer = device.get(blob, range=header)
     assert (answer.status, answer.body) == (206, data[start:end])
     first = start if start >= 0 else len(data) + start

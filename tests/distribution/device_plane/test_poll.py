@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distribution.catalog import CatalogArm, CatalogExperiment, Layer
+from distribution.device_plane import poll
 from distribution.device_plane.poll import BoundedCache, same_etag
+from distribution.device_plane.query import parse_query
 from distribution.manifest import parse
 
 POLLS = "/v1/apps/demo/channels/production/manifests"
@@ -75,6 +77,27 @@ def test_head_has_the_headers_and_no_body(device):
     get, head = (device.request(method, f"{POLLS}/digits?{PHONE}") for method in ("GET", "HEAD"))
     assert head.headers == get.headers
     assert head.body == b""
+
+
+def test_units_with_the_same_outcome_share_one_answer(device, published, plane):
+    arms = (CatalogArm("control", 3, True, ((0, 10_000),)),)
+    ramp = CatalogExperiment("ramp", "rollout", "running", 1, Layer("l", (0, 10_000)), "a", arms)
+    published.change("digits", experiments=(ramp,))
+    published.publish()
+    plane.applications.refresh()
+    for index in range(10):
+        device.unit = f"unit-{index}"
+        device.get(f"{POLLS}/digits?{PHONE}")
+    assert len(plane.poll._answers) == 1
+
+
+def test_a_query_is_understood_once(device, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(poll, "parse_query", lambda *args: parsed.append(args) or parse_query(*args))
+    for index in range(3):
+        device.unit = f"unit-{index}"
+        assert device.get(f"{POLLS}/digits?{PHONE}").status == 200
+    assert len(parsed) == 1
 
 
 def test_the_same_decision_is_rendered_once(device, plane):

@@ -123,6 +123,20 @@ def test_a_damaged_tree_keeps_the_last_good_state_and_says_so(applications, publ
     assert "the last good state stays in service" in caplog.text
 
 
+@pytest.mark.parametrize(("change", "good"), [(0, True), (1, False)])
+def test_a_length_counts_without_a_hash(published, change, good):
+    """TUF lets a repository leave hashes out of timestamp.json."""
+    path = published.folder / "trust" / "timestamp.json"
+    document = json.loads(path.read_bytes())
+    meta = document["signed"]["meta"]["snapshot.json"]
+    del meta["hashes"]
+    meta["length"] += change
+    path.write_text(json.dumps(document))
+    applications = Applications(LocalTree(published.root))
+    applications.refresh()
+    assert revision(applications) == (1 if good else None)
+
+
 def test_the_same_error_is_logged_once_and_a_repair_is_noticed(applications, published, caplog):
     published.release("digits", 4, {"tflite-float32": {"m": b"4"}})
     published.publish()
