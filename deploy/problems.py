@@ -69,7 +69,7 @@ def _first_fault(detail: Any, path: str = "") -> tuple[str | None, str]:
     return path or None, str(detail)
 
 
-def not_found(_request: Any, exception: Exception | None = None) -> JsonResponse:
+def not_found(_request: Any, exception: Exception | None = None) -> JsonResponse:  # noqa: ARG001
     """Django's 404 for addresses that match no route."""
     document = problem(404, code="not_found", detail="expected a documented address, got an unknown one")
     return JsonResponse(document, status=404, content_type=CONTENT_TYPE)

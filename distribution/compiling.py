@@ -1,4 +1,4 @@
-"""From rows to what will be signed: the manifests and the catalog of each channel. Reads the database, writes nothing."""
+"""From rows to what will be signed: the manifests and the catalog of each channel. Writes nothing."""
 
 import hashlib
 import json
@@ -54,9 +54,7 @@ def plan_channel(channel: Channel, signed_files: Mapping[str, TargetFile]) -> li
     return plans
 
 
-def current_release(
-    channel: Channel, model: RegisteredModel, signed_files: Mapping[str, TargetFile]
-) -> Release | None:
+def current_release(channel: Channel, model: RegisteredModel, signed_files: Mapping[str, TargetFile]) -> Release | None:
     """The newest release that devices can install now."""
     releases = (
         Release.objects.filter(channel=channel, model_version__model=model, model_version__yanked_at__isnull=True)
@@ -150,7 +148,7 @@ def _use_embedded_manifest(channel: Channel, model: RegisteredModel, current: Re
 
 
 def _signature_schema(variant: Variant, labels_path: str | None) -> dict[str, Any]:
-    """Names, shapes and dtypes. Quantisation scales are floats, which are never signed; they stand in the file itself."""
+    """Names, shapes and dtypes. Quantisation scales are floats, never signed; they stand in the file itself."""
     signature = variant.report.get("signature") or {}
     sides = {
         side: [{name: tensor[name] for name in ("name", "shape", "dtype")} for tensor in signature.get(side, [])]
@@ -181,5 +179,3 @@ def _lineage(variant: Variant) -> dict[str, Any]:
 
 def with_version(manifest: Manifest, *, version: int, expires: datetime) -> Manifest:
     return replace(manifest, version=version, expires=expires)
-
-

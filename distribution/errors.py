@@ -40,7 +40,7 @@ class ReleasedBytesDiffer(Unavailable):
 
 
 class RevisionOvertaken(Unavailable):
-    """This publisher stalled and another one went on; its work is void."""
+    """The publisher stalled and another one went on; its work is void."""
 
     code = "revision_overtaken"
 

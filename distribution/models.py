@@ -87,7 +87,7 @@ class TrustRole(models.Model):
 
 
 class SignedDocument(models.Model):
-    """A document of the signed tree: which version it is, where it lies and when it expires. The bytes are in the tree."""
+    """A document of the signed tree: its version, its place and its end. The bytes are in the tree."""
 
     application = models.ForeignKey(Application, models.PROTECT, related_name="signed_documents")
     role = models.CharField(max_length=80)

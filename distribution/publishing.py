@@ -164,9 +164,12 @@ class _Run:
         target.unrecognized_fields = {"custom": {"manifest_versions": versions}}
         before = self.before.role_versions.get(role) if self.before else None
         current = self.tree.targets(role, before) if before else None
-        if current is not None and current.signed.targets == {path: target}:
-            if not is_past_half_life(role, current.signed.expires, self.now):
-                return current.signed.version
+        if (
+            current is not None
+            and current.signed.targets == {path: target}
+            and not is_past_half_life(role, current.signed.expires, self.now)
+        ):
+            return current.signed.version
         self.tree.write_new(f"targets/catalogs/{target.hashes['sha256']}.{channel.slug}.json", content)
         version = self._next_version(role)
         self._sign(Metadata(Targets(version=version, expires=expiry(role, self.now), targets={path: target})), role)
@@ -223,7 +226,9 @@ class _Run:
             SignedDocument.objects.bulk_create(self.documents)
             for channel_id, live in self.live.items():
                 _move_releases(channel_id, live, number)
-            reasons = self.application.publish_requests.filter(consumed_at__isnull=True).values_list("reason", flat=True)
+            reasons = self.application.publish_requests.filter(consumed_at__isnull=True).values_list(
+                "reason", flat=True
+            )
             return Revision.objects.create(
                 application=self.application, number=number, prepared_at=self.now, reason=", ".join(reasons)
             )

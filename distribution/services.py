@@ -82,10 +82,8 @@ def lift_kill_switch(*, channel: Channel, model: RegisteredModel, actor: str, no
     """Serve the current release again. Raises `KillSwitchNotEngaged`."""
     with transaction.atomic():
         switch = channel.kill_switches.filter(model=model, lifted_at__isnull=True).first()
-        lifted = KillSwitch.objects.filter(pk=switch.pk if switch else None, lifted_at__isnull=True).update(
-            lifted_at=now, lifted_by=actor
-        )
-        if switch is None or not lifted:
+        engaged = KillSwitch.objects.filter(pk=switch.pk if switch else 0, lifted_at__isnull=True)
+        if switch is None or not engaged.update(lifted_at=now, lifted_by=actor):
             raise errors.KillSwitchNotEngaged(f"expected an engaged kill switch for {model} on {channel}, found none")
         _record_switch(switch, "lift_kill_switch", actor=actor, now=now, reason=reason)
 

@@ -36,7 +36,7 @@ def sha256_of_file(path: Path) -> tuple[str, int]:
 
 
 def tree_digest(files: Mapping[str, str]) -> str:
-    """One digest for a set of files: SHA-256 over the sorted lines `<sha256>  <path>\\n`, the format of `sha256sum`.
+    """One digest for a set of files: SHA-256 over sorted lines in the format of `sha256sum`.
 
     `files` maps a relative path to its hex digest. Independent of order, modes and times, so that an `.mlpackage`
     keeps its identity wherever it is unpacked.

@@ -30,7 +30,7 @@ errors = Console(stderr=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")
 @click.pass_context
 def cli(
-    context: click.Context, url: str, token: str | None, token_file: Path | None, application: str, as_json: bool
+    context: click.Context, *, url: str, token: str | None, token_file: Path | None, application: str, as_json: bool
 ) -> None:
     """Register models, watch their conversions, publish and roll back."""
     token = token or (token_file.read_text().strip() if token_file and token_file.is_file() else None)
@@ -44,7 +44,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     @click.pass_obj
-    def run(settings: tuple[ControlPlane, bool], **options: Any) -> None:
+    def run(settings: tuple[ControlPlane, bool], /, **options: Any) -> None:
         server, as_json = settings
         answer = function(server, as_json=as_json, **options)
         if as_json:

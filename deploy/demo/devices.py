@@ -29,9 +29,7 @@ class Phone:
     def classify(self, model: str, digits: Digits) -> float:
         """Share of the digits that the active model gets right."""
         with self.client.open(model) as active:
-            scores = [
-                next(iter(active.run({"image": image[np.newaxis]}).values()))[0] for image in digits.images
-            ]
+            scores = [next(iter(active.run({"image": image[np.newaxis]}).values()))[0] for image in digits.images]
         return float(np.mean(np.argmax(scores, axis=1) == digits.labels))
 
     def run_once(self, model: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -77,5 +75,3 @@ def phones(*, server: str, application: str, channel: str, root: bytes, stores: 
         )
         for name, profile in PROFILES.items()
     ]
-
-

@@ -11,6 +11,7 @@ from deploy.demo.devices import Phone
 PICTURES = {"person.bmp": "person", "no_person.bmp": "no person"}
 LABELS = ["no person", "person"]
 SIZE = 96
+GREY_BITS = 8
 
 
 def person_detect_folder() -> Path | None:
@@ -24,7 +25,7 @@ def read_grey_bitmap(path: Path) -> NDArray[np.uint8]:
     content = path.read_bytes()
     offset, width, height = (int.from_bytes(content[at : at + 4], "little", signed=True) for at in (10, 18, 22))
     depth = int.from_bytes(content[28:30], "little")
-    if content[:2] != b"BM" or depth != 8 or (width, abs(height)) != (SIZE, SIZE):
+    if content[:2] != b"BM" or depth != GREY_BITS or (width, abs(height)) != (SIZE, SIZE):
         raise ValueError(f"{path.name}: expected an 8-bit bitmap of {SIZE}×{SIZE}, got {width}×{height}, {depth} bits")
     stride = (width + 3) // 4 * 4
     rows = np.frombuffer(content, np.uint8, stride * abs(height), offset).reshape(abs(height), stride)[:, :width]

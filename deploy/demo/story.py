@@ -61,7 +61,8 @@ class Story:
 
     def _root(self) -> dict[str, Any]:
         """The signer makes it moments after the application."""
-        return self._until("the signer process to make the trust root", self.server.root, (ApiError,))
+        root: dict[str, Any] = self._until("the signer to make the trust root", self.server.root, (ApiError,))
+        return root
 
     def _push_digits(self, notes: str, *, epochs: int, seed: int) -> dict[str, Any]:
         model = self.folder / "digits.keras"
@@ -104,7 +105,7 @@ class Story:
             taken = phone.report()
             self._say(
                 f"  {phone.name:16} {outcome.state:9} {outcome.variant} of version {outcome.version}, "
-                f"{accuracy:.4f} right on the device, {taken} events reported"
+                f"{accuracy:.4f} right, {taken} events"
             )
 
     def _until_version(self, phone: Phone, model: str, number: int) -> Any:
@@ -173,5 +174,3 @@ def run() -> None:
     server = ControlPlane(web, read_token(), APPLICATION)
     with tempfile.TemporaryDirectory(prefix="aerogram-demo-") as folder:
         Story(server, device, Path(folder), console).tell()
-
-

@@ -5,118 +5,194 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('registry', '0001_initial'),
+        ("registry", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='MinimumReleaseCounter',
+            name="MinimumReleaseCounter",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('value', models.PositiveIntegerField(default=1)),
-                ('model', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='minimum_release_counter', to='registry.registeredmodel')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("value", models.PositiveIntegerField(default=1)),
+                (
+                    "model",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="minimum_release_counter",
+                        to="registry.registeredmodel",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Release',
+            name="Release",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('release_counter', models.PositiveIntegerField()),
-                ('state', models.CharField(choices=[('waiting', 'Waiting'), ('live', 'Live'), ('superseded', 'Superseded')], default='waiting', max_length=20)),
-                ('is_rollback', models.BooleanField(default=False)),
-                ('reason', models.TextField(blank=True)),
-                ('released_by', models.CharField(max_length=150)),
-                ('released_at', models.DateTimeField()),
-                ('live_revision', models.PositiveIntegerField(blank=True, null=True)),
-                ('channel', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='releases', to='registry.channel')),
-                ('model_version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='releases', to='registry.modelversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("release_counter", models.PositiveIntegerField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("waiting", "Waiting"), ("live", "Live"), ("superseded", "Superseded")],
+                        default="waiting",
+                        max_length=20,
+                    ),
+                ),
+                ("is_rollback", models.BooleanField(default=False)),
+                ("reason", models.TextField(blank=True)),
+                ("released_by", models.CharField(max_length=150)),
+                ("released_at", models.DateTimeField()),
+                ("live_revision", models.PositiveIntegerField(blank=True, null=True)),
+                (
+                    "channel",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="releases", to="registry.channel"
+                    ),
+                ),
+                (
+                    "model_version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="releases", to="registry.modelversion"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='KillSwitch',
+            name="KillSwitch",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('reason', models.TextField()),
-                ('engaged_by', models.CharField(max_length=150)),
-                ('engaged_at', models.DateTimeField()),
-                ('lifted_by', models.CharField(blank=True, max_length=150)),
-                ('lifted_at', models.DateTimeField(blank=True, null=True)),
-                ('channel', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='kill_switches', to='registry.channel')),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='kill_switches', to='registry.registeredmodel')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("reason", models.TextField()),
+                ("engaged_by", models.CharField(max_length=150)),
+                ("engaged_at", models.DateTimeField()),
+                ("lifted_by", models.CharField(blank=True, max_length=150)),
+                ("lifted_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "channel",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="kill_switches", to="registry.channel"
+                    ),
+                ),
+                (
+                    "model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="kill_switches",
+                        to="registry.registeredmodel",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'kill switches',
-                'ordering': ['-id'],
-                'constraints': [models.UniqueConstraint(condition=models.Q(('lifted_at__isnull', True)), fields=('channel', 'model'), name='one_engaged_kill_switch_per_model')],
+                "verbose_name_plural": "kill switches",
+                "ordering": ["-id"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("lifted_at__isnull", True)),
+                        fields=("channel", "model"),
+                        name="one_engaged_kill_switch_per_model",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ManifestSet',
+            name="ManifestSet",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('version', models.PositiveIntegerField()),
-                ('fingerprint', models.CharField(max_length=64)),
-                ('references', models.JSONField()),
-                ('expires_at', models.DateTimeField()),
-                ('channel', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='manifest_sets', to='registry.channel')),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='manifest_sets', to='registry.registeredmodel')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("version", models.PositiveIntegerField()),
+                ("fingerprint", models.CharField(max_length=64)),
+                ("references", models.JSONField()),
+                ("expires_at", models.DateTimeField()),
+                (
+                    "channel",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="manifest_sets", to="registry.channel"
+                    ),
+                ),
+                (
+                    "model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="manifest_sets",
+                        to="registry.registeredmodel",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('channel', 'model'), name='manifest_set_per_channel_and_model')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("channel", "model"), name="manifest_set_per_channel_and_model")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Revision',
+            name="Revision",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('reason', models.TextField(blank=True)),
-                ('prepared_at', models.DateTimeField()),
-                ('published_at', models.DateTimeField(blank=True, null=True)),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='revisions', to='registry.application')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                ("reason", models.TextField(blank=True)),
+                ("prepared_at", models.DateTimeField()),
+                ("published_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="revisions", to="registry.application"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-number'],
-                'constraints': [models.UniqueConstraint(fields=('application', 'number'), name='revision_number')],
+                "ordering": ["-number"],
+                "constraints": [models.UniqueConstraint(fields=("application", "number"), name="revision_number")],
             },
         ),
         migrations.CreateModel(
-            name='SignedDocument',
+            name="SignedDocument",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('role', models.CharField(max_length=80)),
-                ('version', models.PositiveIntegerField()),
-                ('path', models.CharField(max_length=255)),
-                ('sha256', models.CharField(max_length=64)),
-                ('length', models.PositiveIntegerField()),
-                ('expires_at', models.DateTimeField()),
-                ('signed_at', models.DateTimeField()),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='signed_documents', to='registry.application')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("role", models.CharField(max_length=80)),
+                ("version", models.PositiveIntegerField()),
+                ("path", models.CharField(max_length=255)),
+                ("sha256", models.CharField(max_length=64)),
+                ("length", models.PositiveIntegerField()),
+                ("expires_at", models.DateTimeField()),
+                ("signed_at", models.DateTimeField()),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="signed_documents",
+                        to="registry.application",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
-                'constraints': [models.UniqueConstraint(fields=('application', 'path'), name='signed_document_path')],
+                "ordering": ["-id"],
+                "constraints": [models.UniqueConstraint(fields=("application", "path"), name="signed_document_path")],
             },
         ),
         migrations.CreateModel(
-            name='TrustRole',
+            name="TrustRole",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=80)),
-                ('keyid', models.CharField(max_length=64)),
-                ('public_key', models.JSONField()),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='trust_roles', to='registry.application')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=80)),
+                ("keyid", models.CharField(max_length=64)),
+                ("public_key", models.JSONField()),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="trust_roles",
+                        to="registry.application",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name'],
-                'constraints': [models.UniqueConstraint(fields=('application', 'name'), name='trust_role_per_application')],
+                "ordering": ["name"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("application", "name"), name="trust_role_per_application")
+                ],
             },
         ),
     ]

@@ -36,7 +36,7 @@ class KeyFolder:
             private_key = load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError) as error:
             raise KeyUnreadable(f"expected the private key of {role} for {application}: {error}") from error
-        return CryptoSigner(private_key)  # type: ignore[arg-type]
+        return CryptoSigner(private_key)
 
     def signer_or_new(self, application: str, role: str) -> Signer:
         """The role's key, made now if there is none yet."""

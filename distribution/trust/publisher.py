@@ -14,7 +14,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Role, Root, T
 
 from distribution import errors
 from distribution.manifest import target_path
-from distribution.models import MinimumReleaseCounter, Release, SignedDocument, TrustRole
+from distribution.models import MinimumReleaseCounter, Release, SignedDocument
 from distribution.trust.keys import KeyFolder
 from distribution.trust.roles import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, catalog_path, expiry, releases_role
 from distribution.trust.tree import COMPACT, SignedTree, StoredFile
@@ -100,9 +100,7 @@ def _delegations(application: Application, online: dict[str, Key]) -> Delegation
     return Delegations(keys={online[name].keyid: online[name] for name in roles}, roles=roles)
 
 
-def _target_files(
-    application: Application, already_signed: dict[str, TargetFile]
-) -> Iterator[tuple[str, TargetFile]]:
+def _target_files(application: Application, already_signed: dict[str, TargetFile]) -> Iterator[tuple[str, TargetFile]]:
     """Every file of every released version that is not yanked. Files signed before are not read again."""
     minimum = dict(
         MinimumReleaseCounter.objects.filter(model__application=application).values_list("model_id", "value")

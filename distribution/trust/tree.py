@@ -1,10 +1,10 @@
 """One application's signed tree in the store: plain files that a CDN could serve.
 
-    trust/{N}.root.json  trust/{N}.targets.json  trust/{N}.releases-{channel}.json  trust/{N}.snapshot.json
-    trust/timestamp.json                                 the only file that is ever replaced
-    targets/catalogs/{sha256}.{channel}.json
-    manifests/{channel}/{model}/{manifest version}.{model version}.{variant}.json
-    blobs/sha256/{first two}/{sha256}                    second names of the files a phone may install
+trust/{N}.root.json  trust/{N}.targets.json  trust/{N}.releases-{channel}.json  trust/{N}.snapshot.json
+trust/timestamp.json                                 the only file that is ever replaced
+targets/catalogs/{sha256}.{channel}.json
+manifests/{channel}/{model}/{manifest version}.{model version}.{variant}.json
+blobs/sha256/{first two}/{sha256}                    second names of the files a phone may install
 """
 
 import hashlib

@@ -4,34 +4,34 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='DeviceEvent',
+            name="DeviceEvent",
             fields=[
-                ('event_id', models.UUIDField(primary_key=True, serialize=False)),
-                ('application', models.CharField(max_length=63)),
-                ('unit', models.CharField(blank=True, max_length=200)),
-                ('received_at', models.DateTimeField()),
-                ('at', models.DateTimeField()),
-                ('stage', models.CharField(max_length=20)),
-                ('outcome', models.CharField(max_length=20)),
-                ('model', models.CharField(max_length=63)),
-                ('version', models.PositiveIntegerField(null=True)),
-                ('variant', models.CharField(blank=True, max_length=63)),
-                ('duration_ms', models.PositiveBigIntegerField(null=True)),
-                ('size_bytes', models.PositiveBigIntegerField(null=True)),
-                ('error', models.CharField(blank=True, max_length=200)),
-                ('histogram', models.JSONField(null=True)),
-                ('profile', models.JSONField(default=dict)),
+                ("event_id", models.UUIDField(primary_key=True, serialize=False)),
+                ("application", models.CharField(max_length=63)),
+                ("unit", models.CharField(blank=True, max_length=200)),
+                ("received_at", models.DateTimeField()),
+                ("at", models.DateTimeField()),
+                ("stage", models.CharField(max_length=20)),
+                ("outcome", models.CharField(max_length=20)),
+                ("model", models.CharField(max_length=63)),
+                ("version", models.PositiveIntegerField(null=True)),
+                ("variant", models.CharField(blank=True, max_length=63)),
+                ("duration_ms", models.PositiveBigIntegerField(null=True)),
+                ("size_bytes", models.PositiveBigIntegerField(null=True)),
+                ("error", models.CharField(blank=True, max_length=200)),
+                ("histogram", models.JSONField(null=True)),
+                ("profile", models.JSONField(default=dict)),
             ],
             options={
-                'indexes': [models.Index(fields=['application', 'model', 'received_at'], name='event_by_model_and_time')],
+                "indexes": [
+                    models.Index(fields=["application", "model", "received_at"], name="event_by_model_and_time")
+                ],
             },
         ),
     ]

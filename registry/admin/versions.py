@@ -50,7 +50,7 @@ class ConversionJobInline(ShownInline):
 
     @admin.display
     def why(self, job: ConversionJob) -> str:
-        return (job.report.get("error") or {}).get("detail", "")
+        return str((job.report.get("error") or {}).get("detail", ""))
 
 
 @admin.register(ModelVersion)

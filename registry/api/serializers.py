@@ -32,7 +32,7 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
 class VersionRequest(serializers.Serializer[Any]):
     """What a push sends after its uploads."""
 
-    source = serializers.IntegerField(min_value=1)
+    source = serializers.IntegerField(min_value=1)  # type: ignore[assignment]
     evaluation_set = serializers.IntegerField(min_value=1, required=False, allow_null=True)
     labels = serializers.ListField(child=serializers.CharField(max_length=200), max_length=100_000, required=False)
     notes = serializers.CharField(required=False, allow_blank=True, max_length=10_000)

@@ -23,12 +23,14 @@ from registry.api.serializers import (
 from registry.digests import CHUNK_BYTES, is_sha256_hex
 from registry.models import Application, Role, Upload
 
+LONGEST_FILE_NAME = 255
+
 
 class ApplicationsView(APIView):
     def get(self, request: Request) -> Response:
         applications = Application.objects.prefetch_related("channels")
         if not request.user.is_superuser:
-            applications = applications.filter(memberships__user_id=request.user.pk)
+            applications = applications.filter(memberships__user_id=request.user.pk or 0)
         return Response(ApplicationSerializer(applications, many=True).data)
 
     def post(self, request: Request) -> Response:
@@ -69,7 +71,7 @@ class UploadsView(APIView):
             chunks=_body_chunks(request),
             file_name=_file_name(request),
             expected_sha256=_expected_sha256(request),
-            user=request.user,
+            user=request.user if request.user.is_authenticated else None,
             now=timezone.now(),
         )
         return Response(UploadSerializer(upload).data, status=status.HTTP_201_CREATED)
@@ -150,8 +152,9 @@ def _body_chunks(request: Request) -> Iterator[bytes]:
 
 def _file_name(request: Request) -> str:
     name = request.query_params.get("file_name", "")
-    if not 0 < len(name) <= 255 or "/" in name or "\\" in name or not name.isprintable():
-        raise errors.Invalid(f"expected a plain file name of 1 to 255 characters, got {name!r}", field="file_name")
+    if not 0 < len(name) <= LONGEST_FILE_NAME or "/" in name or "\\" in name or not name.isprintable():
+        expected = f"a plain file name of 1 to {LONGEST_FILE_NAME} characters"
+        raise errors.Invalid(f"expected {expected}, got {name!r}", field="file_name")
     return name
 
 

@@ -9,7 +9,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -18,226 +17,410 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Application',
+            name="Application",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', registry.models.applications.SlugField(max_length=63, unique=True, validators=[django.core.validators.RegexValidator('\\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z', 'expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends')])),
-                ('name', models.CharField(max_length=200)),
-                ('created_at', models.DateTimeField()),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "slug",
+                    registry.models.applications.SlugField(
+                        max_length=63,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z",
+                                "expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends",
+                            )
+                        ],
+                    ),
+                ),
+                ("name", models.CharField(max_length=200)),
+                ("created_at", models.DateTimeField()),
             ],
             options={
-                'ordering': ['slug'],
+                "ordering": ["slug"],
             },
         ),
         migrations.CreateModel(
-            name='Artifact',
+            name="Artifact",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('sha256', models.CharField(max_length=64, unique=True)),
-                ('size_bytes', models.PositiveBigIntegerField()),
-                ('created_at', models.DateTimeField()),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("sha256", models.CharField(max_length=64, unique=True)),
+                ("size_bytes", models.PositiveBigIntegerField()),
+                ("created_at", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
-            name='AuditEntry',
+            name="AuditEntry",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField()),
-                ('actor', models.CharField(max_length=150)),
-                ('verb', models.CharField(max_length=63)),
-                ('application', models.CharField(blank=True, max_length=63)),
-                ('subject', models.CharField(max_length=255)),
-                ('before', models.JSONField(null=True)),
-                ('after', models.JSONField(null=True)),
-                ('reason', models.TextField(blank=True)),
-                ('previous_hash', models.CharField(max_length=64)),
-                ('entry_hash', models.CharField(max_length=64, unique=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("at", models.DateTimeField()),
+                ("actor", models.CharField(max_length=150)),
+                ("verb", models.CharField(max_length=63)),
+                ("application", models.CharField(blank=True, max_length=63)),
+                ("subject", models.CharField(max_length=255)),
+                ("before", models.JSONField(null=True)),
+                ("after", models.JSONField(null=True)),
+                ("reason", models.TextField(blank=True)),
+                ("previous_hash", models.CharField(max_length=64)),
+                ("entry_hash", models.CharField(max_length=64, unique=True)),
             ],
             options={
-                'verbose_name_plural': 'audit entries',
-                'ordering': ['-id'],
+                "verbose_name_plural": "audit entries",
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='ApiToken',
+            name="ApiToken",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=100)),
-                ('token_sha256', models.CharField(max_length=64, unique=True)),
-                ('created_at', models.DateTimeField()),
-                ('expires_at', models.DateTimeField()),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='api_tokens', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=100)),
+                ("token_sha256", models.CharField(max_length=64, unique=True)),
+                ("created_at", models.DateTimeField()),
+                ("expires_at", models.DateTimeField()),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="api_tokens",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='RegisteredModel',
+            name="RegisteredModel",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', registry.models.applications.SlugField(max_length=63, validators=[django.core.validators.RegexValidator('\\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z', 'expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends')])),
-                ('name', models.CharField(max_length=200)),
-                ('created_at', models.DateTimeField()),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='registered_models', to='registry.application')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "slug",
+                    registry.models.applications.SlugField(
+                        max_length=63,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z",
+                                "expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends",
+                            )
+                        ],
+                    ),
+                ),
+                ("name", models.CharField(max_length=200)),
+                ("created_at", models.DateTimeField()),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="registered_models",
+                        to="registry.application",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'model',
-                'ordering': ['slug'],
+                "verbose_name": "model",
+                "ordering": ["slug"],
             },
         ),
         migrations.CreateModel(
-            name='ModelVersion',
+            name="ModelVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('source_format', models.CharField(max_length=20)),
-                ('source_file_name', models.CharField(max_length=255)),
-                ('labels', models.JSONField(blank=True, default=list)),
-                ('inspection', models.JSONField(default=dict)),
-                ('notes', models.TextField(blank=True)),
-                ('registered_by', models.CharField(max_length=150)),
-                ('registered_at', models.DateTimeField()),
-                ('yanked_at', models.DateTimeField(blank=True, null=True)),
-                ('yank_reason', models.TextField(blank=True)),
-                ('evaluation_set', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='registry.artifact')),
-                ('source', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='registry.artifact')),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='registry.registeredmodel')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                ("source_format", models.CharField(max_length=20)),
+                ("source_file_name", models.CharField(max_length=255)),
+                ("labels", models.JSONField(blank=True, default=list)),
+                ("inspection", models.JSONField(default=dict)),
+                ("notes", models.TextField(blank=True)),
+                ("registered_by", models.CharField(max_length=150)),
+                ("registered_at", models.DateTimeField()),
+                ("yanked_at", models.DateTimeField(blank=True, null=True)),
+                ("yank_reason", models.TextField(blank=True)),
+                (
+                    "evaluation_set",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="registry.artifact",
+                    ),
+                ),
+                (
+                    "source",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="registry.artifact"
+                    ),
+                ),
+                (
+                    "model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="versions",
+                        to="registry.registeredmodel",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-number'],
+                "ordering": ["-number"],
             },
         ),
         migrations.CreateModel(
-            name='Upload',
+            name="Upload",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('file_name', models.CharField(max_length=255)),
-                ('uploaded_at', models.DateTimeField()),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='uploads', to='registry.application')),
-                ('artifact', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to='registry.artifact')),
-                ('uploaded_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("file_name", models.CharField(max_length=255)),
+                ("uploaded_at", models.DateTimeField()),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="uploads", to="registry.application"
+                    ),
+                ),
+                ("artifact", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="registry.artifact")),
+                (
+                    "uploaded_by",
+                    models.ForeignKey(
+                        null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Variant',
+            name="Variant",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=63)),
-                ('runtime', models.CharField(max_length=20)),
-                ('min_runtime_version', models.CharField(blank=True, max_length=20)),
-                ('entry', models.CharField(max_length=255)),
-                ('tree_digest', models.CharField(max_length=64)),
-                ('size_bytes', models.PositiveBigIntegerField()),
-                ('recipe_digest', models.CharField(max_length=64)),
-                ('report', models.JSONField()),
-                ('created_at', models.DateTimeField()),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='variants', to='registry.modelversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=63)),
+                ("runtime", models.CharField(max_length=20)),
+                ("min_runtime_version", models.CharField(blank=True, max_length=20)),
+                ("entry", models.CharField(max_length=255)),
+                ("tree_digest", models.CharField(max_length=64)),
+                ("size_bytes", models.PositiveBigIntegerField()),
+                ("recipe_digest", models.CharField(max_length=64)),
+                ("report", models.JSONField()),
+                ("created_at", models.DateTimeField()),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="variants", to="registry.modelversion"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='VariantFile',
+            name="VariantFile",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('path', models.CharField(max_length=255)),
-                ('role', models.CharField(max_length=20)),
-                ('media_type', models.CharField(max_length=100)),
-                ('artifact', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='registry.artifact')),
-                ('variant', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='files', to='registry.variant')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("path", models.CharField(max_length=255)),
+                ("role", models.CharField(max_length=20)),
+                ("media_type", models.CharField(max_length=100)),
+                (
+                    "artifact",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="registry.artifact"
+                    ),
+                ),
+                (
+                    "variant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="files", to="registry.variant"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['path'],
+                "ordering": ["path"],
             },
         ),
         migrations.CreateModel(
-            name='Channel',
+            name="Channel",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', registry.models.applications.SlugField(max_length=63, validators=[django.core.validators.RegexValidator('\\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z', 'expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends')])),
-                ('created_at', models.DateTimeField()),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='channels', to='registry.application')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "slug",
+                    registry.models.applications.SlugField(
+                        max_length=63,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z",
+                                "expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends",
+                            )
+                        ],
+                    ),
+                ),
+                ("created_at", models.DateTimeField()),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="channels", to="registry.application"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['slug'],
-                'constraints': [models.UniqueConstraint(fields=('application', 'slug'), name='channel_slug_per_application')],
+                "ordering": ["slug"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("application", "slug"), name="channel_slug_per_application")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='DeviceClass',
+            name="DeviceClass",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', registry.models.applications.SlugField(max_length=63, validators=[django.core.validators.RegexValidator('\\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z', 'expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends')])),
-                ('position', models.PositiveIntegerField()),
-                ('selector', models.JSONField(blank=True, default=dict)),
-                ('variants', models.JSONField(default=list)),
-                ('delegate_order', models.JSONField(blank=True, default=list)),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='device_classes', to='registry.application')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "name",
+                    registry.models.applications.SlugField(
+                        max_length=63,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\\Z",
+                                "expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends",
+                            )
+                        ],
+                    ),
+                ),
+                ("position", models.PositiveIntegerField()),
+                ("selector", models.JSONField(blank=True, default=dict)),
+                ("variants", models.JSONField(default=list)),
+                ("delegate_order", models.JSONField(blank=True, default=list)),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="device_classes",
+                        to="registry.application",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'device classes',
-                'ordering': ['position'],
-                'constraints': [models.UniqueConstraint(fields=('application', 'name'), name='device_class_name_per_application'), models.UniqueConstraint(deferrable=django.db.models.constraints.Deferrable['DEFERRED'], fields=('application', 'position'), name='device_class_position_per_application')],
+                "verbose_name_plural": "device classes",
+                "ordering": ["position"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("application", "name"), name="device_class_name_per_application"),
+                    models.UniqueConstraint(
+                        deferrable=django.db.models.constraints.Deferrable["DEFERRED"],
+                        fields=("application", "position"),
+                        name="device_class_position_per_application",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Membership',
+            name="Membership",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('role', models.PositiveSmallIntegerField(choices=[(10, 'viewer'), (20, 'editor'), (30, 'releaser'), (40, 'administrator')])),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='registry.application')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to=settings.AUTH_USER_MODEL)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "role",
+                    models.PositiveSmallIntegerField(
+                        choices=[(10, "viewer"), (20, "editor"), (30, "releaser"), (40, "administrator")]
+                    ),
+                ),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to="registry.application",
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('application', 'user'), name='one_role_per_application')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("application", "user"), name="one_role_per_application")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='ConversionJob',
+            name="ConversionJob",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('recipe', models.CharField(max_length=63)),
-                ('state', models.CharField(choices=[('waiting', 'Waiting'), ('queued', 'Queued'), ('running', 'Running'), ('succeeded', 'Succeeded'), ('failed', 'Failed'), ('timed_out', 'Timed Out'), ('out_of_memory', 'Out Of Memory'), ('crashed', 'Crashed'), ('parity_missed', 'Parity Missed'), ('not_applicable', 'Not Applicable')], max_length=20)),
-                ('attempts', models.PositiveSmallIntegerField(default=0)),
-                ('lease', models.UUIDField(blank=True, null=True)),
-                ('queued_at', models.DateTimeField(blank=True, null=True)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('heartbeat_at', models.DateTimeField(blank=True, null=True)),
-                ('finished_at', models.DateTimeField(blank=True, null=True)),
-                ('report', models.JSONField(blank=True, default=dict)),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='jobs', to='registry.modelversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("recipe", models.CharField(max_length=63)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("waiting", "Waiting"),
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("succeeded", "Succeeded"),
+                            ("failed", "Failed"),
+                            ("timed_out", "Timed Out"),
+                            ("out_of_memory", "Out Of Memory"),
+                            ("crashed", "Crashed"),
+                            ("parity_missed", "Parity Missed"),
+                            ("not_applicable", "Not Applicable"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("lease", models.UUIDField(blank=True, null=True)),
+                ("queued_at", models.DateTimeField(blank=True, null=True)),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("heartbeat_at", models.DateTimeField(blank=True, null=True)),
+                ("finished_at", models.DateTimeField(blank=True, null=True)),
+                ("report", models.JSONField(blank=True, default=dict)),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="jobs", to="registry.modelversion"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['id'],
-                'constraints': [models.UniqueConstraint(fields=('version', 'recipe'), name='job_per_recipe_and_version')],
+                "ordering": ["id"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("version", "recipe"), name="job_per_recipe_and_version")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='PublishRequest',
+            name="PublishRequest",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('reason', models.CharField(max_length=200)),
-                ('requested_at', models.DateTimeField()),
-                ('consumed_at', models.DateTimeField(blank=True, null=True)),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='publish_requests', to='registry.application')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("reason", models.CharField(max_length=200)),
+                ("requested_at", models.DateTimeField()),
+                ("consumed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="publish_requests",
+                        to="registry.application",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('consumed_at__isnull', True)), fields=['application'], name='publish_request_pending')],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("consumed_at__isnull", True)),
+                        fields=["application"],
+                        name="publish_request_pending",
+                    )
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='registeredmodel',
-            constraint=models.UniqueConstraint(fields=('application', 'slug'), name='model_slug_per_application'),
+            model_name="registeredmodel",
+            constraint=models.UniqueConstraint(fields=("application", "slug"), name="model_slug_per_application"),
         ),
         migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.UniqueConstraint(fields=('model', 'number'), name='version_number_per_model'),
+            model_name="modelversion",
+            constraint=models.UniqueConstraint(fields=("model", "number"), name="version_number_per_model"),
         ),
         migrations.AddConstraint(
-            model_name='variant',
-            constraint=models.UniqueConstraint(fields=('version', 'name'), name='variant_name_per_version'),
+            model_name="variant",
+            constraint=models.UniqueConstraint(fields=("version", "name"), name="variant_name_per_version"),
         ),
         migrations.AddConstraint(
-            model_name='variantfile',
-            constraint=models.UniqueConstraint(fields=('variant', 'path'), name='file_path_per_variant'),
+            model_name="variantfile",
+            constraint=models.UniqueConstraint(fields=("variant", "path"), name="file_path_per_variant"),
         ),
     ]

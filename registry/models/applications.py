@@ -12,11 +12,12 @@ from registry import device_classes
 SLUG_PATTERN = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The same alphabet stands in URLs, file names of the signed tree and role names of TUF.
 slug_validator = RegexValidator(
-    rf"\A{SLUG_PATTERN}\Z", "expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends"
+    rf"\A{SLUG_PATTERN}\Z",
+    "expected 1 to 63 lower-case letters, digits or hyphens, with a letter or digit at both ends",
 )
 
 
-class SlugField(models.CharField):
+class SlugField(models.CharField):  # type: ignore[type-arg]
     def __init__(self, **options: object) -> None:
         super().__init__(**{"max_length": 63, "validators": [slug_validator], **options})  # type: ignore[arg-type]
 
@@ -32,7 +33,7 @@ class Application(models.Model):
         ordering = ["slug"]
 
     def __str__(self) -> str:
-        return self.slug
+        return str(self.slug)
 
 
 class Role(models.IntegerChoices):
@@ -123,7 +124,7 @@ class DeviceClass(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
     def as_rule(self) -> device_classes.DeviceClass:
         return device_classes.DeviceClass(

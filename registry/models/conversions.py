@@ -1,6 +1,7 @@
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 from django.db import models
 
@@ -82,7 +83,7 @@ class ConversionJob(models.Model):
         """Say that the job is alive. False when the lease is gone."""
         return bool(self._mine().update(heartbeat_at=now))
 
-    def finish(self, *, state: str, report: dict[str, object], now: datetime) -> bool:
+    def finish(self, *, state: str, report: Mapping[str, Any], now: datetime) -> bool:
         """Close the job with its report. False when the lease is gone; then nothing was written."""
         return bool(self._mine().update(state=state, report=report, finished_at=now, lease=None))
 

@@ -42,7 +42,7 @@ class RegisteredModel(models.Model):
         constraints = [models.UniqueConstraint(fields=["application", "slug"], name="model_slug_per_application")]
 
     def __str__(self) -> str:
-        return self.slug
+        return str(self.slug)
 
 
 class ModelVersion(models.Model):

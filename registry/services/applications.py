@@ -1,7 +1,7 @@
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
@@ -58,12 +58,10 @@ def create_channel(*, application: Application, slug: str, actor: str, now: date
     return channel
 
 
-def grant(*, application: Application, user: AbstractBaseUser, role: Role, actor: str, now: datetime) -> Membership:
+def grant(*, application: Application, user: User, role: Role, actor: str, now: datetime) -> Membership:
     """Give a user a role in an application, in place of any other."""
     with transaction.atomic():
-        membership, _ = Membership.objects.update_or_create(
-            application=application, user=user, defaults={"role": role}
-        )
+        membership, _ = Membership.objects.update_or_create(application=application, user=user, defaults={"role": role})
         AuditEntry.record(
             now=now,
             actor=actor,
@@ -75,11 +73,12 @@ def grant(*, application: Application, user: AbstractBaseUser, role: Role, actor
     return membership
 
 
-def require_role(user: PermissionsMixin | AnonymousUser, application: Application, role: Role) -> None:
+def require_role(user: User | AnonymousUser, application: Application, role: Role) -> None:
     """Raises `NotAllowed` unless the user holds `role` or a higher one there."""
     if user.is_superuser:
         return
-    held = Membership.objects.filter(application=application, user_id=user.pk).values_list("role", flat=True).first()
+    memberships = Membership.objects.filter(application=application, user_id=user.pk or 0)
+    held = memberships.values_list("role", flat=True).first()
     if held is None or held < role:
         got = Role(held).label if held is not None else "no role"
         raise errors.NotAllowed(f"expected the role {role.label} in {application}, got {got}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.db import transaction
@@ -34,7 +34,7 @@ REQUEUE_AFTER = timedelta(seconds=60)
 MEDIA_TYPES = {".tflite": "application/vnd.tflite", ".json": "application/json", ".txt": "text/plain"}
 
 
-class LeaseLost(Exception):  # noqa: N818 - an order to stop, not an error
+class LeaseLost(Exception):
     """The job was given to somebody else while this worker was silent."""
 
 
@@ -112,7 +112,7 @@ def _convert(job: ConversionJob, workspace: Path, clock: Clock) -> Report:
         blob_store().copy_to(version.source.sha256, source)
         return runner.run_trace(
             source=source,
-            source_format=version.source_format,
+            source_format=cast("runner.SourceFormat", version.source_format),
             evaluation_set=evaluation_set,
             output=output,
             limits=_limits(
@@ -134,7 +134,7 @@ def _convert(job: ConversionJob, workspace: Path, clock: Clock) -> Report:
 
 def _with_labels(report: Report, job: ConversionJob, output: Path) -> Report:
     """Ship the version's labels beside the model, so that they switch together."""
-    if job.recipe == TRACE or report.state != JobState.SUCCEEDED or not job.version.labels:
+    if job.recipe == TRACE or report.state != "succeeded" or not job.version.labels:
         return report
     path = output / "labels.txt"
     path.write_text("".join(f"{label}\n" for label in job.version.labels))
@@ -179,7 +179,7 @@ def _record(job: ConversionJob, report: Report, artifacts: dict[str, Artifact], 
         job.refresh_from_db()
         if job.recipe == TRACE:
             _close_trace(job, now)
-        elif report.state == JobState.SUCCEEDED:
+        elif report.state == "succeeded":
             _create_variant(job, report, artifacts, now)
 
 

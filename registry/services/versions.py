@@ -2,7 +2,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import transaction
 
 from registry import errors, inspection
@@ -18,16 +18,14 @@ def receive_upload(
     chunks: Iterable[bytes],
     file_name: str,
     expected_sha256: str | None,
-    user: AbstractBaseUser | None,
+    user: User | None,
     now: datetime,
 ) -> Upload:
     """Stream bytes into the store and remember them as an upload. Same bytes, same artifact.
 
     Raises `UploadTooLarge`, `UploadEmpty`, `UploadDigestMismatch`; then nothing is kept.
     """
-    staged = blob_store().stage(
-        chunks, max_bytes=settings.AEROGRAM_MAX_UPLOAD_BYTES, expected_sha256=expected_sha256
-    )
+    staged = blob_store().stage(chunks, max_bytes=settings.AEROGRAM_MAX_UPLOAD_BYTES, expected_sha256=expected_sha256)
     with transaction.atomic():
         return Upload.objects.create(
             application=application,

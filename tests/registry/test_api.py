@@ -35,9 +35,7 @@ def member(app):
 
 def upload(client, content, name="model.keras", sha256=None):
     query = {"file_name": name, "sha256": sha256 or hashlib.sha256(content).hexdigest()}
-    return client.post(
-        f"{BASE}/demo/uploads", content, content_type="application/octet-stream", query_params=query
-    )
+    return client.post(f"{BASE}/demo/uploads", content, content_type="application/octet-stream", query_params=query)
 
 
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer aero_wrong"}, {"Authorization": "Basic eDp5"}])

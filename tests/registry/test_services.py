@@ -29,7 +29,9 @@ def app(services):
 def queued(monkeypatch):
     """Ids of jobs that were sent to the queue, in place of a broker."""
     sent = []
-    monkeypatch.setattr(conversions, "_enqueue_on_commit", lambda job: transaction.on_commit(lambda: sent.append(job.pk)))
+    monkeypatch.setattr(
+        conversions, "_enqueue_on_commit", lambda job: transaction.on_commit(lambda: sent.append(job.pk))
+    )
     return sent
 
 
@@ -120,7 +122,7 @@ def test_versions_are_numbered_per_model_and_planned(app, queued, inspected):
 
 
 def test_a_source_that_inspection_refuses_registers_nothing(app, queued):
-    with pytest.raises(errors.SourceRefused, match="model.keras"):
+    with pytest.raises(errors.SourceRefused, match=r"model\.keras"):
         register(app)
     assert not ModelVersion.objects.exists()
 
