@@ -25,7 +25,7 @@ EXPERIMENT_KINDS = ("rollout", "ab", "aa", "holdback")
 EXPERIMENT_STATES = ("running", "halted")
 NO_UNIT_RULES = ("current", "none")
 
-NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?")
 SALT = re.compile(r"[ !#-\[\]-~]{1,200}")
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")

@@ -22,7 +22,9 @@ MOST_COMPRESSED_BYTES = 512 * 1024
 MOST_BYTES = 8 * 1024 * 1024
 MOST_EVENTS = 500
 MOST_HISTOGRAM_BINS = 64
-LONGEST_ERROR = 300
+# What the columns of a stored event hold: beyond it one event would sink its whole batch in the database.
+LONGEST_ERROR = 200
+LARGEST_VERSION = 2**31 - 1
 OLDEST = timedelta(days=30)
 # A phone stamps `sent_at` after its newest event; a clock set back in between may put one a little ahead.
 NEWEST = timedelta(minutes=10)
@@ -196,7 +198,7 @@ def check_event(event: object, sent_at: datetime) -> dict[str, Any]:
         "model": _text(event, "model", NAME, "a model's name"),
     }
     optional = {
-        "version": _integer(event, "version"),
+        "version": _integer(event, "version", LARGEST_VERSION),
         "variant": _optional_text(event, "variant", NAME),
         "ms": _integer(event, "ms"),
         "bytes": _integer(event, "bytes"),
@@ -237,12 +239,12 @@ def _optional_text(event: Mapping[str, Any], name: str, pattern: re.Pattern[str]
     return _text(event, name, pattern, f"text like {pattern.pattern}") if event.get(name) is not None else None
 
 
-def _integer(event: Mapping[str, Any], name: str) -> int | None:
+def _integer(event: Mapping[str, Any], name: str, most: int = _LARGEST) -> int | None:
     value = event.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or not _is_count(value):
-        raise EventError(f"invalid_{name}", f"{name}: expected an integer from 0 to {_LARGEST}, got {brief(value)}")
+    if not isinstance(value, int) or not _is_count(value) or value > most:
+        raise EventError(f"invalid_{name}", f"{name}: expected an integer from 0 to {most}, got {brief(value)}")
     return value
 
 

@@ -4,7 +4,7 @@ import json
 from http import HTTPStatus
 
 
-class Problem(Exception):  # noqa: N818  # the word of RFC 9457
+class Problem(Exception):  # the word of RFC 9457
     """An answer other than success. `field` names the part of the request at fault."""
 
     def __init__(

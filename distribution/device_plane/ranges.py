@@ -13,7 +13,7 @@ class ByteRange(NamedTuple):
     end: int
 
 
-class Unsatisfiable(Exception):  # noqa: N818  # the word of RFC 9110
+class Unsatisfiable(Exception):  # the word of RFC 9110
     """The range starts behind the last byte: 416."""
 
 

@@ -24,6 +24,7 @@ from distribution.device_plane.events import (
     parse_time,
 )
 from distribution.device_plane.redis_sink import RedisEventSink
+from experiments.models import DeviceEvent
 from tests.simulators import NOW, DeviceSimulator, DownSink
 
 URL = "/v1/apps/demo/events"
@@ -98,7 +99,9 @@ def test_a_batch_is_accepted_and_appended(device, sink, encoding):
         ({"ms": -1}, "invalid_ms"),
         ({"ms": True}, "invalid_ms"),
         ({"bytes": 2**60}, "invalid_bytes"),
-        ({"error": "x" * 301}, "invalid_error"),
+        ({"error": "x" * 201}, "invalid_error"),
+        ({"version": 2**31}, "invalid_version"),
+        ({"model": "m" * 64}, "invalid_model"),
         ({"error": "a\0b"}, "invalid_error"),
         ({"error": "\ud800"}, "invalid_error"),
         ({"histogram": [1, -1]}, "invalid_histogram"),
@@ -115,6 +118,17 @@ def test_a_bad_event_is_reported_by_its_index_and_sinks_nothing_else(device, sin
     assert (rejected["index"], rejected["code"]) == (0, code)
     assert "expected" in rejected["detail"]
     assert json.loads(sink.entries[0]["batch"])["events"] == [good]
+
+
+def test_whatever_is_accepted_fits_the_columns_it_is_stored_in():
+    largest = event(model="m" * 63, variant="v" * 63, error="e" * 200, version=2**31 - 1, ms=2**53 - 1, bytes=2**53 - 1)
+    checked = check_event(largest, parse_time(SENT_AT))
+    columns = {"ms": "duration_ms", "bytes": "size_bytes"}
+    for name in ("model", "variant", "error", "version", "ms", "bytes"):
+        DeviceEvent._meta.get_field(columns.get(name, name)).run_validators(checked[name])
+    for name, values in (("stage", STAGES), ("outcome", OUTCOMES), ("unit", ["u" * 128])):
+        for value in values:
+            DeviceEvent._meta.get_field(name).run_validators(value)
 
 
 def test_an_event_that_is_no_object(device):
