@@ -123,6 +123,27 @@ def test_a_damaged_tree_keeps_the_last_good_state_and_says_so(applications, publ
     assert "the last good state stays in service" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("pattern", "old", "new"),
+    [
+        ("trust/2.snapshot.json", b'"version":2', b'"version":3'),
+        ("trust/2.releases-production.json", b"digits", b"digitz"),
+        ("targets/catalogs/*.production.json", b"digits", b"digitz"),
+        ("manifests/production/digits/2.4.*", b"install", b"instill"),
+    ],
+)
+def test_a_file_that_reads_well_but_has_another_hash_is_refused(applications, published, pattern, old, new):
+    published.release("digits", 4, {"tflite-float32": {"m": b"4"}})
+    published.publish()
+    path = newest(published, pattern)
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+    applications.refresh()
+    assert revision(applications) == 1
+    assert "expected sha256" in applications.errors["demo"]
+
+
 @pytest.mark.parametrize(("change", "good"), [(0, True), (1, False)])
 def test_a_length_counts_without_a_hash(published, change, good):
     """TUF lets a repository leave hashes out of timestamp.json."""
