@@ -36,6 +36,9 @@ class ControlPlane:
         self.http = http or httpx.Client(timeout=TIMEOUT_SECONDS)
         self.http.headers["Authorization"] = f"Bearer {token}"
 
+    def close(self) -> None:
+        self.http.close()
+
     def push(
         self,
         *,

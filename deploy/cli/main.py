@@ -36,7 +36,9 @@ def cli(
     token = token or (token_file.read_text().strip() if token_file and token_file.is_file() else None)
     if not token:
         raise click.UsageError("expected a token: --token, --token-file, AEROGRAM_TOKEN or AEROGRAM_TOKEN_FILE")
-    context.obj = (ControlPlane(url, token, application), as_json)
+    server = ControlPlane(url, token, application)
+    context.call_on_close(server.close)
+    context.obj = (server, as_json)
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,8 @@ def run() -> None:
     console = Console()
     web = env.text("AEROGRAM_WEB_URL", "http://127.0.0.1:8000")
     device = env.text("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001")
-    server = ControlPlane(web, read_token(), APPLICATION)
-    with tempfile.TemporaryDirectory(prefix="aerogram-demo-") as folder:
+    with (
+        closing(ControlPlane(web, read_token(), APPLICATION)) as server,
+        tempfile.TemporaryDirectory(prefix="aerogram-demo-") as folder,
+    ):
         Story(server, device, Path(folder), console).tell()
