@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 SDK = Path(__file__).parents[2] / "sdk_stubs" / "python"
@@ -52,9 +53,16 @@ def release(simulator: RepositorySimulator) -> Build:
     return build
 
 
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    """Shared, because reading the system's certificates takes longer than most of these tests."""
+    with httpx.Client() as client:
+        yield client
+
+
 @pytest.fixture
 def new_client(
-    server: FaultyServer, simulator: RepositorySimulator, runtime: FakeRuntime, tmp_path: Path
+    server: FaultyServer, simulator: RepositorySimulator, runtime: FakeRuntime, http: httpx.Client, tmp_path: Path
 ) -> Iterator[Callable[..., AerogramClient]]:
     clients: list[AerogramClient] = []
 
@@ -67,6 +75,7 @@ def new_client(
             "store": tmp_path / "store",
             "profile": DeviceProfile(os="linux", app_version="1.0"),
             "runtimes": {"numpy": runtime},
+            "http": http,
         }
         clients.append(AerogramClient(**(arguments | changes)))
         return clients[-1]

@@ -394,7 +394,7 @@ def test_what_the_operating_system_refuses(number, error):
     ],
     ids=["wifi only", "charging only", "too large"],
 )
-def test_policy_asks_to_wait(assert_refused, new_client, simulator, second, policy, conditions):  # noqa: PLR0917
+def test_policy_asks_to_wait(assert_refused, new_client, simulator, second, policy, conditions):
     simulator.offer(second, policy=policy)
     simulator.publish()
     assert_refused(errors.PolicyDeferred, "offered", state="unavailable", by=new_client(conditions=lambda: conditions))

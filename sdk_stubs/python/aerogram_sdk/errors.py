@@ -3,8 +3,6 @@
 `code` is stable and travels in events; `stage` is the step of the funnel (protocol, section 8) that was not passed.
 """
 
-# ruff: noqa: N818 - the names say who must act and what happened; that all are errors goes without saying
-
 from typing import ClassVar
 
 
