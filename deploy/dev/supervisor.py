@@ -17,7 +17,7 @@ _LONGEST_DELAY_SECONDS = 30.0
 _FAILURES_WHILE_STARTING = 3
 
 
-class StopRequested(Exception):  # noqa: N818  an event, not an error
+class StopRequested(Exception):
     """Somebody pressed Ctrl-C or sent SIGTERM."""
 
 
