@@ -1,7 +1,10 @@
 """Opening a zip of unknown origin: what its directory promises is checked before a member is read."""
 
+import lzma
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,6 +16,19 @@ MAX_UNPACKED_BYTES = 4 * 1024**3
 MAX_RATIO = 200
 RATIO_FREE_BYTES = 1024**2
 ENCRYPTED = 0x1
+# What the standard library lets out, by what is damaged: the directory, a name, a length, the compressed data.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+)
 
 
 @contextmanager
@@ -22,7 +38,9 @@ def opened(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             _require_safe(archive.infolist(), path.stat().st_size)
             yield archive
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except InspectionError:
+        raise
+    except DAMAGE as error:
         raise InspectionError("not_zip", f"{what}, a zip archive", str(error)) from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from registry.inspection.archive import DAMAGE
 from registry.inspection.errors import InspectionError
 
 MAX_ARRAYS = 64
@@ -32,7 +33,9 @@ def inspect_evaluation_set(path: Path) -> dict[str, tuple[tuple[int, ...], str]]
             members = archive.infolist()
             _require_bounds(members)
             return {member.filename.removesuffix(".npy"): _header(archive, member) for member in members}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError) as error:
+    except InspectionError:
+        raise
+    except DAMAGE as error:
         raise InspectionError("not_npz", "an .npz archive of arrays", str(error)) from error
 
 

@@ -19,7 +19,7 @@ CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
 
 
 def erfc(context: Any, node: Any) -> None:
-    """Exact GELU is written with it, and coremltools has no translation: erfc(x) = 1 - erf(x)."""
+    """One minus the error function. Exact GELU is written with it, and coremltools has no translation."""
     x = mb.erf(x=context[node.inputs[0]])
     context.add(node.name, mb.sub(x=np.float32(1), y=x, name=node.name))
 

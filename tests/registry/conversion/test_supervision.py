@@ -1,0 +1,171 @@
+"""How a job may end, each end brought about by a real process."""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from registry.conversion import supervision
+from registry.conversion.report import Report
+from registry.conversion.supervision import GIB, Limits, supervise
+from registry.conversion.worker.job import Job
+
+pytestmark = pytest.mark.chaos
+
+MODULE = "tests.registry.conversion.misbehaving_worker"
+LIMITS = Limits(wall_seconds=30, cpu_seconds=20, address_space_bytes=2 * GIB, resident_bytes=GIB)
+
+
+@pytest.fixture(autouse=True)
+def misbehaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "WORKER_MODULE", MODULE)
+
+
+def run(behaviour: str, output: Path, limits: Limits = LIMITS, on_heartbeat=lambda: None, **members) -> Report:
+    output.mkdir(exist_ok=True)
+
+    def job(scratch: Path) -> Job:
+        return Job(step="verify", output=output, scratch=scratch, recipe=behaviour, **members)
+
+    return supervise(job, limits=limits, on_heartbeat=on_heartbeat)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "state", "code"),
+    [
+        ("read_null", "crashed", "SIGSEGV"),
+        ("kill_itself", "crashed", "SIGKILL"),
+        ("abort_for_memory", "out_of_memory", "address_space"),
+        ("exit_badly", "crashed", "exit_status"),
+        ("reserve_addresses", "out_of_memory", "address_space"),
+        ("write_nonsense", "failed", "bad_result"),
+        ("write_infinity", "failed", "bad_result"),
+    ],
+)
+def test_every_end_of_a_worker_is_a_state(tmp_path: Path, behaviour: str, state: str, code: str) -> None:
+    report = run(behaviour, tmp_path / "output")
+    assert (report.state, report.error and report.error.code) == (state, code)
+    assert 0 < report.seconds < 30
+
+
+def test_a_job_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    report = run("sleep", tmp_path / "output", replace(LIMITS, wall_seconds=0.5))
+    assert (report.state, report.error.code) == ("timed_out", "wall_time")
+
+
+def test_a_job_that_computes_too_long_is_stopped(tmp_path: Path) -> None:
+    report = run("spin", tmp_path / "output", replace(LIMITS, cpu_seconds=1))
+    assert (report.state, report.error.code) == ("timed_out", "cpu_time")
+
+
+def test_a_job_that_fills_memory_is_stopped_and_its_peak_reported(tmp_path: Path) -> None:
+    report = run("fill_memory", tmp_path / "output", replace(LIMITS, resident_bytes=200 * 1024**2))
+    assert (report.state, report.error.code) == ("out_of_memory", "resident_memory")
+    assert report.peak_memory_bytes > 200 * 1024**2
+
+
+def test_a_file_beyond_the_limit_cannot_be_written(tmp_path: Path) -> None:
+    report = run("write_large_file", tmp_path / "output", replace(LIMITS, file_bytes=1024**2))
+    assert report.state in {"crashed", "failed"}
+    assert "File too large" in report.log_tail or report.error.code == "file_size"
+
+
+def test_the_log_tail_is_bounded_and_without_noise(tmp_path: Path) -> None:
+    tail = run("print_much", tmp_path / "output").log_tail
+    assert len(tail) <= 8_000
+    assert tail.endswith("line 19999\n")
+
+
+class CancelledError(Exception):
+    pass
+
+
+def ended(pid: int, seconds: float = 10) -> bool:
+    """Wait for a process that is not our child; a zombie counts as ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
+
+
+def test_a_heartbeat_that_raises_ends_the_whole_group(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+
+    def cancel() -> None:
+        if (output / "child").exists():
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        run("sleep_with_child", output, on_heartbeat=cancel)
+    assert ended(int((output / "child").read_text()))
+
+
+def test_the_heartbeat_beats_while_the_worker_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "HEARTBEAT_SECONDS", 0.2)
+    beats: list[None] = []
+    run("sleep", tmp_path / "output", replace(LIMITS, wall_seconds=1), on_heartbeat=lambda: beats.append(None))
+    assert len(beats) >= 3
+
+
+def test_the_heartbeat_is_due_at_least_every_two_seconds() -> None:
+    assert supervision.HEARTBEAT_SECONDS + supervision.WATCH_SECONDS <= 2
+
+
+def test_a_child_left_behind_does_not_survive_its_worker(tmp_path: Path) -> None:
+    assert run("leave_child", tmp_path / "output").state == "succeeded"
+    assert ended(int((tmp_path / "output" / "child").read_text()))
+
+
+def test_killing_the_runner_leaves_no_worker(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    output.mkdir()
+    os.mkfifo(output / "started")
+    program = f"""
+        from pathlib import Path
+        from registry.conversion import supervision
+        from registry.conversion.worker.job import Job
+        supervision.WORKER_MODULE = {MODULE!r}
+        supervision.supervise(
+            lambda scratch: Job(step="verify", output=Path({str(output)!r}), scratch=scratch, recipe="sleep"),
+            limits=supervision.RECIPE_LIMITS, on_heartbeat=lambda: None)
+    """
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    root = Path(supervision.registry.__path__[0]).parent
+    runner = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], cwd=root, env=environment)
+    worker = int((output / "started").read_text())
+    assert not ended(worker, 0)
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    assert ended(worker)
+
+
+def test_a_worker_sees_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://secret")
+    (tmp_path / "secret.txt").write_text("key")
+    source = tmp_path / "source"
+    source.write_text("model")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        report = run("look_around", tmp_path / "output", source=source, source_format=port)
+    assert report.state == "succeeded", report.log_tail
+    found = json.loads(report.notes[0])
+    assert "DATABASE_URL" not in found["environment"]
+    assert found["own_source"] == found["own_output"] == "done"
+    assert found["core"] == 0
+    assert found["session"]
+    if len(report.notes) > 1:
+        pytest.skip(f"this kernel isolates less: {report.notes[1:]}")
+    assert found["secret"] == found["secret_written"] == found["program"] == "PermissionError"
+    assert found["network"] == "OSError"
