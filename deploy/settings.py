@@ -88,7 +88,7 @@ STORAGES = {
 EVENT_STREAM_URL = env.url("EVENT_STREAM_URL", "redis://127.0.0.1:6380/0", schemes=["redis", "rediss", "unix"])
 
 # Queue ---------------------------------------------------------------------------------------------------------------
-CELERY_BROKER_URL = str(env.url("REDIS_URL", "redis://127.0.0.1:6379/0", schemes=["redis", "rediss", "unix"]))
+CELERY_BROKER_URL = str(env.url("REDIS_URL", "redis://127.0.0.1:6379/0", schemes=["redis", "rediss"]))
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True

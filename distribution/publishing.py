@@ -19,27 +19,18 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import connection, transaction
-from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets
 
 from distribution import errors
-from distribution.catalog import Catalog, CatalogModel, CatalogVariant, Reference
-from distribution.compiling import ModelPlan, plan_channel, with_version
-from distribution.manifest import canonical_bytes, envelope, manifest_path
-from distribution.models import ManifestSet, Release, Revision, SignedDocument, TrustRole
+from distribution.channel_publishing import ChannelPublisher
+from distribution.models import Release, Revision, SignedDocument, TrustRole
 from distribution.trust.keys import KeyFolder
+from distribution.trust.online import OnlineSigner
 from distribution.trust.publisher import latest_version
-from distribution.trust.roles import (
-    SNAPSHOT,
-    TARGETS,
-    TIMESTAMP,
-    catalog_path,
-    expiry,
-    is_past_half_life,
-    releases_role,
-)
-from distribution.trust.tree import COMPACT, SignedTree, StoredFile, TreePointer
+from distribution.trust.roles import SNAPSHOT, TARGETS, TIMESTAMP, expiry, is_past_half_life, releases_role
+from distribution.trust.tree import SignedTree, TreePointer
 from registry.blob_store import blob_store
-from registry.models import Application, Channel, PublishRequest
+from registry.models import Application, PublishRequest
 
 logger = logging.getLogger(__name__)
 PUBLISH_LOCK = 0x41455250  # "AERP": the first half of the advisory lock's key, the application's id is the second
@@ -94,38 +85,31 @@ class _Run:
     """One attempt at a revision: what it read at the start and what it has signed so far."""
 
     application: Application
-    now: datetime
-    tree: SignedTree
-    keys: KeyFolder
+    signer: OnlineSigner
     before: TreePointer | None
-    targets: Metadata[Targets]
-    documents: list[SignedDocument] = field(default_factory=list)
-    manifest_sets: list[ManifestSet] = field(default_factory=list)
-    live: dict[int, set[int]] = field(default_factory=dict)
+    targets: Targets
+    channels: list[ChannelPublisher] = field(default_factory=list)
 
     @classmethod
     def begin(cls, application: Application, now: datetime) -> "_Run | None":
+        """None while the publisher has not signed the application's root and targets."""
         tree = SignedTree(blob_store(), application.slug)
-        targets = tree.targets(TARGETS, latest_version(application, TARGETS))
+        targets: Metadata[Targets] | None = tree.targets(TARGETS, latest_version(application, TARGETS))
         if targets is None or tree.root() is None:
             return None
-        keys = KeyFolder(settings.AEROGRAM_ONLINE_KEYS_DIR)
-        return cls(application, now, tree, keys, tree.current(), targets)
+        signer = OnlineSigner(application, now, tree, KeyFolder(settings.AEROGRAM_ONLINE_KEYS_DIR))
+        return cls(application, signer, tree.current(), targets.signed)
 
     def prepare(self) -> Revision | None:
         """Write everything but the pointer and commit the fence. None when the tree says it all already."""
-        meta = {f"{TARGETS}.json": self._meta_file(TARGETS, self.targets.signed.version)}
-        for channel in self.application.channels.all():
-            role = releases_role(channel.slug)
-            if self._is_delegated(role):
-                meta[f"{role}.json"] = self._meta_file(role, self._publish_channel(channel))
-        versions = {name.removesuffix(".json"): entry.version for name, entry in meta.items()}
-        if self._is_current(versions):
+        meta = self._publish_roles()
+        if self._is_current({name.removesuffix(".json"): entry.version for name, entry in meta.items()}):
             return None
-        for target in self.targets.signed.targets.values():
-            self.tree.link_blob(target.hashes["sha256"])
+        for target in self.targets.targets.values():
+            self.signer.tree.link_blob(target.hashes["sha256"])
         number = self._next_number()
-        self._sign(Metadata(Snapshot(version=number, expires=expiry(SNAPSHOT, self.now), meta=meta)), SNAPSHOT)
+        expires = expiry(SNAPSHOT, self.signer.now)
+        self.signer.metadata(Snapshot(version=number, expires=expires, meta=meta), SNAPSHOT)
         return self._commit(number)
 
     def flip(self, revision: Revision, now: datetime) -> None:
@@ -133,153 +117,55 @@ class _Run:
         newest = self.application.revisions.order_by("number").last()
         if newest != revision:
             raise errors.RevisionOvertaken(f"expected {revision} to be the newest, found {newest}")
-        snapshot = self._meta_file(SNAPSHOT, revision.number)
-        timestamp = Metadata(
-            Timestamp(version=revision.number, expires=expiry(TIMESTAMP, self.now), snapshot_meta=snapshot)
-        )
-        timestamp.sign(self.keys.signer(self.application.slug, TIMESTAMP))
-        self.tree.write_timestamp(timestamp.to_bytes(COMPACT))
+        self.signer.tree.write_timestamp(self.signer.timestamp(revision.number))
         Revision.objects.filter(pk=revision.pk).update(published_at=now)
         logger.info("revision published: application=%s revision=%s", self.application.slug, revision.number)
 
-    def _publish_channel(self, channel: Channel) -> int:
-        """Write the channel's manifests, catalog and release index; returns the index' version."""
-        plans = plan_channel(channel, self.targets.signed.targets)
-        self.live[channel.pk] = {plan.current.pk for plan in plans if plan.current}
-        models = {plan.model.slug: self._catalog_model(channel, plan) for plan in plans}
-        catalog = Catalog(
-            application=self.application.slug,
-            channel=channel.slug,
-            poll_after_seconds=settings.AEROGRAM_POLL_AFTER_SECONDS,
-            device_classes=tuple(rule.as_rule() for rule in self.application.device_classes.all()),
-            models=models,
-        )
-        return self._publish_catalog(channel, catalog)
-
-    def _publish_catalog(self, channel: Channel, catalog: Catalog) -> int:
-        role, path = releases_role(channel.slug), catalog_path(channel.slug)
-        content = canonical_bytes(catalog.to_json())
-        target = TargetFile.from_data(path, content, ["sha256"])
-        versions = {name: model.manifest_version for name, model in catalog.models.items()}
-        target.unrecognized_fields = {"custom": {"manifest_versions": versions}}
-        before = self.before.role_versions.get(role) if self.before else None
-        current = self.tree.targets(role, before) if before else None
-        if (
-            current is not None
-            and current.signed.targets == {path: target}
-            and not is_past_half_life(role, current.signed.expires, self.now)
-        ):
-            return current.signed.version
-        self.tree.write_new(f"targets/catalogs/{target.hashes['sha256']}.{channel.slug}.json", content)
-        version = self._next_version(role)
-        self._sign(Metadata(Targets(version=version, expires=expiry(role, self.now), targets={path: target})), role)
-        return version
-
-    def _catalog_model(self, channel: Channel, plan: ModelPlan) -> CatalogModel:
-        manifests = self._manifest_set(channel, plan)
-        references = {path: Reference(**entry) for path, entry in manifests.references.items()}
-        variants = tuple(
-            CatalogVariant(
-                name=manifest.variant or "",
-                runtime=manifest.runtime,
-                min_runtime_version=manifest.min_runtime,
-                manifest=references[with_version(manifest, version=manifests.version, expires=self.now).path],
-            )
-            for manifest in plan.manifests
-            if manifest.directive == "install"
-        )
-        number = plan.current.model_version.number if plan.current else None
-        kill_path = manifest_path(channel.slug, plan.model.slug, manifests.version, None, None)
-        return CatalogModel(
-            manifest_version=manifests.version,
-            current=number,
-            versions={number: variants} if number is not None else {},
-            kill_switch=references[kill_path] if plan.is_killed else None,
-        )
-
-    def _manifest_set(self, channel: Channel, plan: ModelPlan) -> ManifestSet:
-        """The manifests as they were signed before, or signed anew with the next version."""
-        role = releases_role(channel.slug)
-        known = ManifestSet.objects.filter(channel=channel, model=plan.model).first()
-        if known and known.fingerprint == plan.fingerprint and not is_past_half_life(role, known.expires_at, self.now):
-            return known
-        version = max(known.version if known else 0, self.tree.highest_manifest_version(channel.slug, plan.model.slug))
-        row = known or ManifestSet(channel=channel, model=plan.model)
-        row.version, row.fingerprint, row.expires_at = version + 1, plan.fingerprint, expiry(role, self.now)
-        row.references = {}
-        signer = self.keys.signer(self.application.slug, role)
-        for manifest in plan.manifests:
-            versioned = with_version(manifest, version=row.version, expires=row.expires_at)
-            signed = versioned.to_signed()
-            signature = signer.sign(canonical_bytes(signed))
-            content = envelope(signed, [{"keyid": signature.keyid, "sig": signature.signature}])
-            stored = self.tree.write_new(versioned.path, content)
-            row.references[stored.path] = {"path": stored.path, "sha256": stored.sha256, "length": stored.length}
-        self.manifest_sets.append(row)
-        return row
+    def _publish_roles(self) -> dict[str, MetaFile]:
+        """What the snapshot lists: the publisher's targets, and the release index of each channel it delegated to."""
+        meta = {f"{TARGETS}.json": self.signer.meta_file(TARGETS, self.targets.version)}
+        delegated = (self.targets.delegations.roles or {}) if self.targets.delegations else {}
+        for channel in self.application.channels.select_related("application"):
+            if releases_role(channel.slug) in delegated:
+                publisher = ChannelPublisher(channel, self.signer, self.before)
+                version = publisher.publish(self.targets.targets)
+                meta[f"{publisher.role}.json"] = self.signer.meta_file(publisher.role, version)
+                self.channels.append(publisher)
+        return meta
 
     def _commit(self, number: int) -> Revision:
         """The fence: rows of this revision, all or none."""
         with transaction.atomic():
-            for row in self.manifest_sets:
-                row.save()
-            SignedDocument.objects.bulk_create(self.documents)
-            for channel_id, live in self.live.items():
-                _move_releases(channel_id, live, number)
-            reasons = self.application.publish_requests.filter(consumed_at__isnull=True).values_list(
-                "reason", flat=True
-            )
+            for publisher in self.channels:
+                for row in publisher.manifest_sets:
+                    row.save()
+                _move_releases(publisher.channel.pk, publisher.live, number)
+            SignedDocument.objects.bulk_create(self.signer.documents)
+            pending = self.application.publish_requests.filter(consumed_at__isnull=True)
             return Revision.objects.create(
-                application=self.application, number=number, prepared_at=self.now, reason=", ".join(reasons)
+                application=self.application,
+                number=number,
+                prepared_at=self.signer.now,
+                reason=", ".join(pending.values_list("reason", flat=True)),
             )
-
-    def _sign(self, metadata: "Metadata[Targets] | Metadata[Snapshot]", role: str) -> None:
-        metadata.sign(self.keys.signer(self.application.slug, role))
-        version = metadata.signed.version
-        stored = self.tree.write_new(self.tree.role_path(role, version), metadata.to_bytes(COMPACT))
-        self.documents.append(self._document(stored, role, version, metadata.signed.expires))
-
-    def _document(self, stored: StoredFile, role: str, version: int, expires_at: datetime) -> SignedDocument:
-        return SignedDocument(
-            application=self.application,
-            role=role,
-            version=version,
-            path=stored.path,
-            sha256=stored.sha256,
-            length=stored.length,
-            expires_at=expires_at,
-            signed_at=self.now,
-        )
-
-    def _meta_file(self, role: str, version: int) -> MetaFile:
-        content = self.tree.read(self.tree.role_path(role, version))
-        assert content is not None, f"{role} {version} was written a moment ago"
-        return MetaFile.from_data(version, content, ["sha256"])
-
-    def _is_delegated(self, role: str) -> bool:
-        delegations = self.targets.signed.delegations
-        return delegations is not None and role in (delegations.roles or {})
 
     def _is_current(self, versions: dict[str, int]) -> bool:
-        before = self.before
+        before, now = self.before, self.signer.now
         return (
             before is not None
             and before.role_versions == versions
             and before.revision == self._newest_revision()
-            and not is_past_half_life(TIMESTAMP, before.timestamp_expires_at, self.now)
-            and not is_past_half_life(SNAPSHOT, before.snapshot_expires_at, self.now)
+            and not is_past_half_life(TIMESTAMP, before.timestamp_expires_at, now)
+            and not is_past_half_life(SNAPSHOT, before.snapshot_expires_at, now)
         )
 
     def _newest_revision(self) -> int:
         newest = self.application.revisions.order_by("number").last()
         return newest.number if newest else 0
 
-    def _next_version(self, role: str) -> int:
-        return max(latest_version(self.application, role), self.tree.highest_version(role)) + 1
-
     def _next_number(self) -> int:
         stored = self.before.revision if self.before else 0
-        return max(self._newest_revision(), stored, self.tree.highest_version(SNAPSHOT)) + 1
+        return max(self._newest_revision(), stored, self.signer.tree.highest_version(SNAPSHOT)) + 1
 
 
 def _move_releases(channel_id: int, live: set[int], revision: int) -> None:

@@ -7,4 +7,5 @@ if __name__ == "__main__":
     try:
         run()
     except (ApiError, RuntimeError, TimeoutError, OSError) as error:
-        sys.exit(f"The demonstration stopped: {error}")
+        print(f"The demonstration stopped: {error}", flush=True)
+        sys.exit(1)

@@ -34,8 +34,10 @@ class Part:
 
 
 class Child:
-    def __init__(self, part: Part, *, run: Path, logs: Path) -> None:
+    def __init__(self, part: Part, *, run: Path, logs: Path, in_terminal: bool = False) -> None:
+        """`in_terminal`: its output is for whoever watches, not for a log."""
         self.part = part
+        self._in_terminal = in_terminal
         self.log = logs / f"{part.name}.log"
         self._run = run
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,8 +57,8 @@ class Child:
                 env={**self.part.environment, MARK: str(self._run)},
                 cwd=self.part.working_folder,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=None if self._in_terminal else log,
+                stderr=log if self._in_terminal else subprocess.STDOUT,
                 start_new_session=True,
                 **as_user(self.part.system_user),
             )

@@ -131,7 +131,3 @@ def _celery(name: str, arguments: list[str], variables: Mapping[str, str]) -> Pa
 def _misleads(key: str, services: Mapping[str, str]) -> bool:
     """PGPORT and its like would send clients of the embedded server elsewhere."""
     return key == PUBLISHER_KEYS or (key.startswith("PG") and "DATABASE_URL" in services)
-
-
-def log_of(layout: Layout, name: str) -> Path:
-    return layout.logs / f"{name}.log"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy import env
 from deploy.dev import lock, processes, programs
-from deploy.dev.children import Child, log_tail
+from deploy.dev.children import Child
 from deploy.dev.errors import DevError
 from deploy.dev.layout import CHECKOUT, Layout, private_write
 from deploy.dev.services import Services
@@ -95,6 +95,7 @@ def _prepare(layout: Layout, supervisor: Supervisor, variables: Mapping[str, str
             with child.log.open("rb") as log:
                 log.seek(before)
                 print(log.read().decode(errors="replace"), end="", flush=True)
+            child.log.unlink()  # "shown this once" must be true
 
 
 def _start_programs(
@@ -111,14 +112,13 @@ def _start_programs(
 def _seed(layout: Layout, supervisor: Supervisor, variables: Mapping[str, str]) -> None:
     if layout.demo_marker.exists() or importlib.util.find_spec("deploy.demo") is None:
         return
-    _say(f"Seeding the demonstration, once ({programs.log_of(layout, 'demo')}) …")
-    code = supervisor.complete(Child(programs.demo(variables), run=layout.run, logs=layout.logs))
+    _say("Seeding the demonstration, once …")
+    code = supervisor.complete(Child(programs.demo(variables), run=layout.run, logs=layout.logs, in_terminal=True))
     if code == 0:
         layout.demo_marker.touch()
         _say("The demonstration is ready.")
     else:
-        tail = log_tail(programs.log_of(layout, "demo"))
-        _say(f"The demonstration is not complete (exit code {code}); the next start continues it.{tail}")
+        _say(f"The demonstration is not complete (exit code {code}); the next start goes through it again.")
 
 
 def _report(layout: Layout, variables: Mapping[str, str]) -> None:
