@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db import DataError, transaction
 from redis import Redis, ResponseError
 
 from experiments.models import DeviceEvent
@@ -56,23 +57,45 @@ class Ingester:
         return [entry for _, entries in answer for entry in entries] if answer else []
 
     def _store(self, entries: list[Entry]) -> int:
-        rows: list[DeviceEvent] = []
-        for key, fields in entries:
-            rows.extend(self._rows_or_dead_letter(key, fields))
-        DeviceEvent.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1000)
+        batches = [(entry, self._rows_or_dead_letter(entry)) for entry in entries]
+        try:
+            _insert([row for _, rows in batches for row in rows])
+        except DataError:  # one of them does not fit its column: find it, keep the others
+            for entry, rows in batches:
+                self._insert_or_dead_letter(entry, rows)
         keys = [key for key, _ in entries]
         # Only now: a crash before this line makes the batch come again, and the event ids make that harmless.
         self.stream.xack(STREAM, GROUP, *keys)
         self.stream.xdel(STREAM, *keys)
         return len(entries)
 
-    def _rows_or_dead_letter(self, key: bytes, fields: Mapping[bytes, bytes]) -> list[DeviceEvent]:
+    def _insert_or_dead_letter(self, entry: Entry, rows: list[DeviceEvent]) -> None:
         try:
-            return list(rows_of_batch({name.decode(): value.decode() for name, value in fields.items()}))
+            _insert(rows)
+        except DataError as error:
+            self._put_aside(entry, error)
+
+    def _rows_or_dead_letter(self, entry: Entry) -> list[DeviceEvent]:
+        try:
+            return list(rows_of_batch(_texts(entry)))
         except (ValueError, KeyError, TypeError) as error:
-            logger.exception("batch cannot be stored: entry=%s", key)
-            self.stream.xadd(DEAD_LETTERS, {**fields, b"why": repr(error).encode()})  # type: ignore[dict-item]
+            self._put_aside(entry, error)
             return []
+
+    def _put_aside(self, entry: Entry, error: Exception) -> None:
+        key, fields = entry
+        logger.error("batch cannot be stored, put aside: entry=%s error=%r", key, error)
+        self.stream.xadd(DEAD_LETTERS, {**fields, b"why": repr(error).encode()})  # type: ignore[dict-item]
+
+
+def _texts(entry: Entry) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in entry[1].items()}
+
+
+def _insert(rows: list[DeviceEvent]) -> None:
+    """All of them or none; ids that are there already are passed over."""
+    with transaction.atomic():
+        DeviceEvent.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1000)
 
 
 def rows_of_batch(fields: Mapping[str, str]) -> Iterator[DeviceEvent]:

@@ -98,3 +98,11 @@ def test_what_cannot_be_stored_is_put_aside_and_the_rest_goes_on(event_stream, i
     assert DeviceEvent.objects.count() == 1
     [(_, dead)] = event_stream.xrange(ingest.DEAD_LETTERS)
     assert dead[b"batch"] == batch.encode()
+
+
+def test_an_event_that_fits_no_column_takes_only_its_batch_along(event_stream, ingester):
+    append(event_stream, event(stage="x" * 100))
+    append(event_stream, event())
+    ingester.step()
+    assert DeviceEvent.objects.count() == 1
+    assert event_stream.xlen(ingest.DEAD_LETTERS) == 1
