@@ -115,6 +115,7 @@ _ALL = (
                 "explicit_dequantize": False,
             },
             "calibration_samples": CALIBRATION_SAMPLES,
+            "calibration_ranges": "min_max",
         },
         needs_calibration=True,
         expected_size_ratio=0.35,

@@ -32,22 +32,24 @@ def require_plain_weights(keras_file: Path, scratch: Path) -> None:
 
 
 def _require_no_links(weights: Any) -> None:
-    def visit(name: str, link: Any) -> None:
-        if isinstance(link, h5py.ExternalLink | h5py.SoftLink):
-            raise WorkerError("weights_link", f"expected weights inside the file; got the link {name!r}")
+    # A visitor that raises leaves HDF5's lock in a state of error: it returns what it found, which ends the visit.
+    def visit(name: str, link: Any) -> str | None:
+        return name if isinstance(link, h5py.ExternalLink | h5py.SoftLink) else None
 
-    weights.visititems_links(visit)
+    found = weights.visititems_links(visit)
+    if found is not None:
+        raise WorkerError("weights_link", f"expected weights inside the file; got the link {found!r}")
 
 
 def _declared_bytes(weights: Any) -> int:
-    total = 0
+    datasets: list[Any] = []
 
-    def visit(name: str, item: Any) -> None:
-        nonlocal total
+    def visit(_: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise WorkerError("weights_link", f"expected weights inside the file; got {name!r} outside it")
-            total += item.size * item.dtype.itemsize
+            datasets.append(item)
 
     weights.visititems(visit)
-    return total
+    for item in datasets:
+        if item.external or item.is_virtual:
+            raise WorkerError("weights_link", f"expected weights inside the file; got {item.name!r} outside it")
+    return sum(int(item.size) * int(item.dtype.itemsize) for item in datasets)

@@ -36,7 +36,7 @@ def test_agreement_counts_equal_winners_and_is_none_where_there_is_no_winner() -
         (0.07, 1.0, True, ["mean_abs_error"]),
     ],
 )
-def test_limits_scale_with_the_reference(change: float, magnitude: float, on_set: bool, misses: list[str]) -> None:
+def test_limits_scale_with_the_reference(change: float, magnitude: float, *, on_set: bool, misses: list[str]) -> None:
     found = parity({"y": scores(0, 1) + np.float32(change)}, {"y": scores(0, 1)})
     sentences = parity_misses(found, LIMITS, magnitude=magnitude, on_evaluation_set=on_set)
     assert [sentence.split()[1] for sentence in sentences] == misses

@@ -26,7 +26,7 @@ def source(file_format: str, precision: str = "") -> SourceInspection:
         (source("tflite", "quantised"), False, {"tflite-as-is"}),
     ],
 )
-def test_what_applies_to_which_source(inspected: SourceInspection, has_evaluation_set: bool, expected: set) -> None:
+def test_what_applies_to_which_source(inspected: SourceInspection, *, has_evaluation_set: bool, expected: set) -> None:
     planned = plan(inspected, has_evaluation_set, None)
     assert planned.steps[0] == "trace"
     assert set(planned.steps[1:]) == expected

@@ -48,5 +48,5 @@ def test_tolerances_grow_with_what_a_recipe_gives_up() -> None:
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UnknownRecipeError, match="tflite-float32.*got 'tflite-int3'"):
+    with pytest.raises(UnknownRecipeError, match=r"tflite-float32.*got 'tflite-int3'"):
         recipe_named("tflite-int3")

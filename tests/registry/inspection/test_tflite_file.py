@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -114,10 +115,8 @@ def test_damage_of_any_kind_ends_in_an_inspection_error_or_in_a_reading(tmp_path
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(8, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(12, len(whole)))
-    try:
+    with suppress(InspectionError):
         inspect_source(written(tmp_path, bytes(whole[:cut])), "model.tflite")
-    except InspectionError as error:
-        assert error.code
 
 
 @pytest.mark.parametrize(
