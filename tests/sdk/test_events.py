@@ -117,6 +117,23 @@ def test_events_older_than_thirty_days_are_dropped(new_client, server, installed
     assert server.batches[0]["events"][0]["at"] == "2030-03-01T12:00:00Z"
 
 
+def test_queue_that_is_no_database_is_started_afresh(tmp_path, clock):
+    (tmp_path / "events.db").write_bytes(b"no database at all" * 100)
+    queue = EventQueue(tmp_path / "events.db", clock)
+    queue.record("inference", "ok", DIGITS, ms=1)
+    assert numbers(queue) == [1]
+
+
+def test_queue_that_cannot_be_written_stops_nothing(new_client, simulator, release, tmp_path):
+    (tmp_path / "store" / "demo" / "events.db").mkdir(parents=True)
+    client = new_client()
+    simulator.offer(release(1))
+    simulator.publish()
+    assert client.update(["digits"])[0].state == "updated"
+    assert score(client) == 3.0
+    assert (client.flush_events(), client.pending_events()) == (0, [])
+
+
 def test_unknown_members_in_the_answer_do_not_matter(client, server, installed):
     score(client)
     server.fault("events", replayed(b'{"accepted": 0, "rejected": [{"index": 0}]}'))

@@ -350,8 +350,10 @@ def test_load_failure(assert_refused, simulator, installed, release):
     ],
     ids=["no input", "other shape", "other type"],
 )
-def test_schema_not_accepted(assert_refused, new_client, server, second, change):
-    picky = new_client(accepts={"digits": SignatureSchema.from_json(SCHEMA | change)})
+def test_schema_not_accepted(assert_refused, new_client, server, simulator, installed, release, change):
+    simulator.offer(release(2, schema=SCHEMA | change))
+    simulator.publish()
+    picky = new_client(accepts={"digits": SignatureSchema.from_json(SCHEMA)})
     assert_refused(errors.SchemaNotAccepted, "offered", by=picky)
     assert server.asked("/blobs/") == []
 
@@ -407,6 +409,15 @@ def test_policy_is_met(new_client, simulator, second):
     assert new_client(conditions=Conditions).update(["digits"])[0].state == "updated"
 
 
+def test_store_that_cannot_be_used(client, server, second, tmp_path):
+    lock = next((tmp_path / "store").rglob("install.lock"))
+    lock.unlink()
+    lock.mkdir()
+    (outcome,) = client.update(["digits"])
+    assert (outcome.state, type(outcome.error)) == ("refused", errors.StoreFailed)
+    assert score(client) == 3.0
+
+
 # -- the poll
 
 
@@ -421,9 +432,21 @@ def test_policy_is_met(new_client, simulator, second):
         (replayed(b"[]"), errors.PollMalformed),
         (replayed(b'{"models": {}}'), errors.PollMalformed),
         (replayed(b'{"models": {"digits": 1}}'), errors.PollMalformed),
-        (replayed(b" " * (5 << 20)), errors.PollMalformed),
+        (extended(b" " * (5 << 20)), errors.PollMalformed),
+        (refused(302, Location="http://127.0.0.1:9/"), errors.PollFailed),
     ],
-    ids=["503", "404", "no answer", "broken", "no JSON", "a list", "model missing", "no object", "too large"],
+    ids=[
+        "503",
+        "404",
+        "no answer",
+        "broken",
+        "no JSON",
+        "a list",
+        "model missing",
+        "no object",
+        "too large",
+        "elsewhere",
+    ],
 )
 def test_poll_without_an_answer(client, server, second, fault, error):
     server.fault("/manifests", fault)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from aerogram_sdk import DeviceProfile, EmbeddedModel, errors
+from aerogram_sdk import DeviceProfile, EmbeddedModel, SignatureSchema, TensorSpec, errors
 from securesystemslib.signer import CryptoSigner
 from tuf.ngclient import Updater
 
@@ -18,6 +18,7 @@ from tests.sdk.conftest import score, staged
 from tests.sdk.fake_runtime import IMAGE, FakeRuntime, model_file
 from tests.sdk.repository_simulator import Release, dropped, in_turn, refused, replayed, stalled, stamp
 
+OTHER_SCHEMA = SignatureSchema((TensorSpec("sound", (1, 16000), "float32"),), ())
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -98,6 +99,32 @@ def test_part_without_a_tag_is_not_continued(client, server, blob, half_arrived,
     next((tmp_path / "store").rglob("*.etag")).unlink()
     assert client.update(["digits"])[0].state == "updated"
     assert ranges(server, blob) == [(None, None)]
+
+
+def test_server_gone_before_the_rest(client, server, blob, half_arrived):
+    server.fault(blob, dropped(0))
+    assert type(client.update(["digits"])[0].error) is errors.DownloadUnavailable
+    server.heal()
+    assert client.update(["digits"])[0].state == "updated"
+
+
+def test_files_may_be_elsewhere_and_learn_nothing_of_the_device(client, server, second, blob):
+    """As on S3: a redirect to another host."""
+    server.simulator.static["elsewhere"] = second.files["model.json"]
+    target = server.url.replace("127.0.0.1", "localhost") + "/v1/apps/demo/elsewhere"
+    server.fault(blob, refused(302, Location=target))
+    assert client.update(["digits"])[0].state == "updated"
+    (request,) = server.asked("elsewhere")
+    assert not [name for name in request.headers if name.startswith("aerogram")]
+
+
+def test_empty_file(client, simulator, installed, release):
+    second = release(2)
+    second.files["empty.txt"] = b""
+    simulator.offer(simulator.release(second))
+    simulator.publish()
+    assert client.update(["digits"])[0].state == "updated"
+    assert score(client) == 6.0
 
 
 def test_part_longer_than_the_file_is_not_continued(client, server, blob, half_arrived, tmp_path):
@@ -181,7 +208,13 @@ def test_model_that_kills_the_process_is_banned_after_three_deaths(client, secon
     assert score(client) == 3.0
 
 
+def waits_for_a_lock(pid):
+    blocked = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return str(pid) in [words[5] for words in blocked]
+
+
 @pytest.mark.chaos
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="tells a waiting process by /proc/locks")
 def test_two_processes_on_one_store(client, server, second, blob, start_device):
     reached, released = threading.Event(), threading.Event()
 
@@ -195,6 +228,8 @@ def test_two_processes_on_one_store(client, server, second, blob, start_device):
     assert reached.wait(30)
     other = start_device()
     assert score(client) == 3.0, "a running update does not keep others from running the model"
+    while not waits_for_a_lock(other.pid):
+        assert other.poll() is None, "it did not wait"
     released.set()
     assert [process.communicate()[0] for process in (first, other)] == ["updated\n", "unchanged\n"]
     assert len(server.asked(blob)) == 1
@@ -300,10 +335,7 @@ def test_previous_goes_when_the_new_one_has_run_and_policy_says_so(simulator, cl
     client.update(["digits"])
     assert bundles(tmp_path) == [1, 2]
     assert score(client) == 6.0
-    simulator.offer(release(3))
-    simulator.publish()
-    client.update(["digits"])
-    assert bundles(tmp_path) == [2, 3]
+    assert bundles(tmp_path) == [2]
 
 
 def test_open_model_stays_what_it_is_during_a_switch(client, second):
@@ -341,6 +373,15 @@ def test_model_that_no_longer_loads_falls_back_then_is_banned(client, runtime, s
     assert [event["error"] for event in client.pending_events() if event["outcome"] == "failed"] == ["load_failed"] * 3
     (outcome,) = client.update(["digits"])
     assert (outcome.state, type(outcome.error), outcome.version) == ("refused", errors.BannedOnDevice, 1)
+
+
+def test_failures_are_forgotten_when_it_runs(client, runtime, second):
+    client.update(["digits"])
+    for _ in range(2):
+        runtime.broken.add(2)
+        assert [score(client), score(client)] == [3.0, 3.0]
+        runtime.broken.clear()
+        assert score(client) == 6.0
 
 
 def test_model_that_fails_at_its_first_inference(client, runtime, second):
@@ -384,6 +425,18 @@ def test_embedded_model_is_the_last_resort(new_client, runtime, installed, tmp_p
         assert (model.source, model.version) == ("embedded", None)
 
 
+@pytest.mark.parametrize("change", [{"accepts": {"digits": OTHER_SCHEMA}}, {"runtimes": {}}], ids=["schema", "runtime"])
+def test_app_replaced_by_one_that_cannot_use_the_installed_model(client, new_client, installed, change):
+    """The bundle stays, for the app may be rolled back as well."""
+    newer_app = new_client(profile=DeviceProfile(os="linux", app_version="2.0"), **change)
+    for _ in range(4):
+        with pytest.raises(errors.ModelNotAvailable):
+            newer_app.open("digits")
+    (outcome,) = newer_app.update(["digits"])
+    assert (outcome.state, outcome.error.stage) == ("refused", "offered")
+    assert score(client) == 3.0
+
+
 def test_nothing_to_open(client):
     with pytest.raises(errors.ModelNotAvailable):
         client.open("digits")
@@ -411,6 +464,18 @@ def test_clock_set_back_does_not_revive_a_manifest(new_client, simulator, instal
     clock.now -= timedelta(days=400)
     assert client.update(["digits"])[0].error.code == "manifest_expired"
     assert score(client) == 3.0
+
+
+def test_clock_set_back_does_not_revive_trust_metadata(new_client, simulator, installed, release):
+    clock = Clock()
+    client = new_client(clock=clock)
+    clock.now += timedelta(hours=30)
+    assert client.update(["digits"])[0].state == "unchanged"
+    clock.now -= timedelta(hours=30)
+    simulator.offer(release(2))
+    simulator.timestamp.expires = clock.now + timedelta(hours=1)
+    simulator.publish()
+    assert client.update(["digits"])[0].error.code == "metadata_expired"
 
 
 def test_clock_far_behind_still_updates(new_client, second):

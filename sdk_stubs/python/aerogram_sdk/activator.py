@@ -1,11 +1,11 @@
 """From verified files to a running model: obtain, unpack, load, check the vectors, switch."""
 
 import errno
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from datetime import datetime
 from hashlib import file_digest
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from aerogram_sdk.manifest import Manifest, ManifestFile
 from aerogram_sdk.runtimes import LoadedModel, Runtime
 from aerogram_sdk.sanity import SanityVectors
 from aerogram_sdk.selector import Conditions, refuse_deferred
-from aerogram_sdk.store import Installed, ModelRecord, Store
+from aerogram_sdk.store import Installed, ModelRecord, Store, place
 
 # Room for state, the event queue and trust metadata beside the files themselves.
 SPARE_BYTES = 8 << 20
@@ -25,21 +25,27 @@ SPARE_BYTES = 8 << 20
 class Activator:
     """One bundle at a time; the caller holds the install lock. Every stage is recorded as it is passed."""
 
-    def __init__(self, store: Store, plane: DevicePlane, runtimes: Mapping[str, Runtime], events: EventQueue) -> None:
-        self._store, self._plane, self._runtimes, self._events = store, plane, runtimes, events
+    def __init__(
+        self,
+        *,
+        store: Store,
+        plane: DevicePlane,
+        runtimes: Mapping[str, Runtime],
+        events: EventQueue,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store, self._plane, self._runtimes, self._events, self._clock = store, plane, runtimes, events, clock
 
-    def install(self, manifest: Manifest, record: ModelRecord, conditions: Conditions, device_class: str) -> Installed:
-        """Bring the bundle to its place, proven to work. The active one is untouched. Raises an AerogramError."""
+    def install(self, manifest: Manifest, record: ModelRecord, conditions: Conditions, device_class: str) -> None:
+        """Make the bundle the active one once it has proven to work; until then nothing changes."""
         subject = Subject.of(manifest)
         with device_errors():
             self._obtain(manifest, record, conditions, subject)
             staged = self._unpack(manifest, subject)
         with self._store.attempting(manifest.bundle_id, asdict(subject)):
             self._prove(manifest, staged / "files", device_class, subject)
-        with device_errors():
-            self._store.keep_bundle(staged, manifest)
-            self._clear_downloads(manifest)
-        return Installed(manifest.bundle_id, manifest.model_version, manifest.variant, device_class)
+        with device_errors(), self._events.passing("activate", subject):
+            self._switch(manifest, staged, device_class)
 
     def load(self, manifest: Manifest, files: Path, device_class: str) -> LoadedModel:
         runtime = self._runtimes[manifest.runtime]
@@ -104,10 +110,7 @@ class Activator:
 
     def _unpack(self, manifest: Manifest, subject: Subject) -> Path:
         with self._events.passing("unpack", subject, bytes=manifest.size_bytes):
-            staged = self._store.new_staging()
-            for file in manifest.files.values():
-                place(self._whole(file), staged / "files" / file.path)
-            return staged
+            return self._store.stage(manifest, {file.path: self._whole(file) for file in manifest.files.values()})
 
     def _prove(self, manifest: Manifest, files: Path, device_class: str, subject: Subject) -> None:
         with self._events.passing("compile", subject):
@@ -122,7 +125,15 @@ class Activator:
         finally:
             model.close()
 
-    def _clear_downloads(self, manifest: Manifest) -> None:
+    def _switch(self, manifest: Manifest, staged: Path, device_class: str) -> None:
+        """The whole bundle at once: what counts is the one state file, replaced at the end of the block."""
+        with self._store.changing() as state:
+            self._store.keep_bundle(staged, manifest)
+            installed = Installed(manifest.bundle_id, manifest.model_version, manifest.variant, device_class)
+            state.model(manifest.model).switch_to(installed)
+        with self._store.changing() as state:
+            self._store.prune_bundles(state)
+            self._store.prune_leftovers(self._clock())
         for file in manifest.files.values():
             for path in self._store.downloads.glob(f"{file.sha256}*"):
                 path.unlink(missing_ok=True)
@@ -143,17 +154,6 @@ def has_digest(path: Path, file: ManifestFile) -> bool:
         return False
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest() == file.sha256
-
-
-def place(source: Path, destination: Path) -> None:
-    """A hard link where the file system has them, else a copy: a bundle must not cost its size twice."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, destination)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
-            raise
-        shutil.copyfile(source, destination)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Self
 
 import httpx
 
-from aerogram_sdk.activator import Activator
+from aerogram_sdk.activator import Activator, device_errors
+from aerogram_sdk.errors import DeviceTrouble
 from aerogram_sdk.events import EventQueue
 from aerogram_sdk.fetcher import DevicePlane, TufFetcher
 from aerogram_sdk.manifest import SignatureSchema
@@ -44,7 +45,10 @@ class AerogramClient:
         conditions: Callable[[], Conditions] = Conditions,
         http: httpx.Client | None = None,
     ) -> None:
-        """`root`: the root.json the app ships with. `key`: the application's public id for rate limits."""
+        """`root`: the root.json the app ships with. `key`: the application's public id for rate limits.
+
+        `clock` gives aware times; it may be wrong, see `State.now`.
+        """
         self._http, self._owns_http = http or httpx.Client(timeout=TIMEOUT_SECONDS), http is None
         self._store = Store(store, application)
         self.unit = self._store.unit(unit)
@@ -52,21 +56,22 @@ class AerogramClient:
         self._plane = DevicePlane(self._http, server, application, headers)
         self._events = EventQueue(self._store.root / "events.db", clock)
         self._profile = profile
-        runtimes, embedded = dict(runtimes), dict(embedded or {})
-        activator = Activator(self._store, self._plane, runtimes, self._events)
+        runtimes, embedded, accepts = dict(runtimes), dict(embedded or {}), dict(accepts or {})
+        activator = Activator(store=self._store, plane=self._plane, runtimes=runtimes, events=self._events, clock=clock)
         self._opener = Opener(
             store=self._store,
             activator=activator,
             events=self._events,
             runtimes=runtimes,
             embedded=embedded,
+            accepts=accepts,
             environment=profile.environment,
         )
         self._device = Device(
             application=application,
             channel=channel,
             profile=profile,
-            accepts=dict(accepts or {}),
+            accepts=accepts,
             embedded_versions={name: model.version for name, model in embedded.items()},
             runtime_versions={name: runtime.version for name, runtime in runtimes.items()},
             store=self._store,
@@ -94,11 +99,14 @@ class AerogramClient:
 
         Network, trust, model and storage trouble is in the outcomes, never raised. Waits while another process updates.
         """
-        self._opener.note_crashes()
         outcomes: list[UpdateOutcome] = []
-        with self._store.installing():
-            for start in range(0, len(models), MOST_MODELS_PER_POLL):
-                outcomes += UpdateRun(self._device).outcomes(models[start : start + MOST_MODELS_PER_POLL])
+        try:
+            with device_errors(), self._store.installing():
+                self._opener.note_crashes()
+                for start in range(0, len(models), MOST_MODELS_PER_POLL):
+                    outcomes += UpdateRun(self._device).outcomes(models[start : start + MOST_MODELS_PER_POLL])
+        except DeviceTrouble as error:
+            outcomes += [UpdateOutcome(model, "refused", error=error) for model in models[len(outcomes) :]]
         return outcomes
 
     def open(self, model: str) -> OpenModel:

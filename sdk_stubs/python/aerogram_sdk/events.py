@@ -6,9 +6,9 @@ import sqlite3
 import uuid
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -45,12 +45,8 @@ class EventQueue:
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
         self._path, self._clock = path, clock
-        with closing(self._connect()) as database:
-            database.execute("PRAGMA journal_mode = WAL")
-        with self._database() as database:
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, id TEXT, at TEXT, body TEXT)"
-            )
+        with suppress(sqlite3.OperationalError):
+            self._prepare()
 
     def record(self, stage: str, outcome: str, subject: Subject, **members: Any) -> None:
         """Append one event; `members` that are None are left out. The oldest go first when the queue is full."""
@@ -62,7 +58,8 @@ class EventQueue:
         }
         event |= {"model": subject.model, "version": subject.version, "variant": subject.variant, **members}
         body = json.dumps({name: value for name, value in event.items() if value is not None})
-        with self._database() as database:
+        # An event that cannot be noted, on a full disk say, must not stop what it would have told of.
+        with suppress(sqlite3.Error), self._database() as database:
             database.execute("INSERT INTO events (id, at, body) VALUES (?, ?, ?)", (event["id"], event["at"], body))
             database.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (MOST_QUEUED,))
 
@@ -77,9 +74,10 @@ class EventQueue:
         self.record(error.stage, "failed", subject, error=error.code)
 
     def pending(self) -> list[dict[str, Any]]:
-        """Oldest first."""
-        with self._database() as database:
+        """Oldest first; none if the queue cannot be read."""
+        with suppress(sqlite3.Error), self._database() as database:
             return [json.loads(body) for (body,) in database.execute("SELECT body FROM events ORDER BY number")]
+        return []
 
     def flush(self, plane: DevicePlane, profile: Mapping[str, Any]) -> int:
         """Send what is queued; how many the server has taken. Stops at the first batch that it does not take."""
@@ -94,12 +92,30 @@ class EventQueue:
         return sent
 
     def _drop_too_old(self) -> None:
-        with self._database() as database:
+        with suppress(sqlite3.Error), self._database() as database:
             database.execute("DELETE FROM events WHERE at < ?", (_stamp(self._clock() - OLDEST),))
 
     def _remove(self, ids: list[str]) -> None:
         with self._database() as database:
             database.executemany("DELETE FROM events WHERE id = ?", [(identifier,) for identifier in ids])
+
+    def _prepare(self) -> None:
+        """Make the table; a file that is no database any more is started afresh."""
+        try:
+            self._make_table()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            self._path.unlink()
+            self._make_table()
+
+    def _make_table(self) -> None:
+        with closing(self._connect()) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+        with self._database() as database:
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, id TEXT, at TEXT, body TEXT)"
+            )
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
@@ -141,7 +157,7 @@ def _accepted(plane: DevicePlane, body: bytes) -> bool:
 
 
 def _stamp(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _milliseconds(started: float) -> int:

@@ -37,7 +37,10 @@ class PollAnswer:
 
 
 class DevicePlane:
-    """The URLs of one application on one server. Redirects are followed; own headers go to the server only."""
+    """The URLs of one application on one server.
+
+    Redirects are followed for files only: the installation id in the headers of the rest is for this server alone.
+    """
 
     def __init__(self, http: httpx.Client, server: str, application: str, headers: Mapping[str, str]) -> None:
         self._http = http
@@ -64,7 +67,7 @@ class DevicePlane:
         if remembered and not fresh:
             headers["If-None-Match"] = remembered.etag
         try:
-            with self._http.stream("GET", url, headers=headers, follow_redirects=True) as response:
+            with self._http.stream("GET", url, headers=headers, follow_redirects=False) as response:
                 if response.status_code == httpx.codes.NOT_MODIFIED and remembered:
                     return remembered
                 body = _bounded_body(response, MOST_POLL_BYTES)
@@ -98,7 +101,9 @@ class DevicePlane:
         """POST one gzipped batch; the status. Raises Unavailable if no answer came."""
         headers = self._headers | {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         try:
-            return self._http.post(f"{self._base}/events", content=body, headers=headers).status_code
+            return self._http.post(
+                f"{self._base}/events", content=body, headers=headers, follow_redirects=False
+            ).status_code
         except httpx.HTTPError as error:
             raise Unavailable(f"events: expected an answer, got {error!r}") from error
 
@@ -109,11 +114,13 @@ class PartialDownload:
     def __init__(self, http: httpx.Client, url: str, length: int, part: Path) -> None:
         self._http, self._url, self._length, self._part = http, url, length, part
         self._etag_file = part.with_name(part.name + ".etag")
+        self._answered = False
 
     def proceed(self) -> None:
         """One request for what is missing."""
         start = self._usable_start()
         if start == self._length:
+            self._part.touch()  # an empty file needs no request, but it must be there
             return
         try:
             with self._http.stream(
@@ -144,6 +151,7 @@ class PartialDownload:
         return IDENTITY | {"Range": f"bytes={start}-", "If-Range": self._etag_file.read_text()}
 
     def _receive(self, response: httpx.Response, start: int) -> None:
+        self._answered = True
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             self.discard()
             raise DownloadUnavailable(f"download: expected bytes from {start} of {self._length}, got 416")
@@ -188,7 +196,7 @@ class PartialDownload:
         size = _size(self._part)
         if size == self._length:
             return
-        if error and not size:
+        if error and not self._answered:
             raise DownloadUnavailable(f"download: expected an answer from {self._url}, got {error!r}") from error
         raise DownloadTruncated(
             f"download: expected {self._length} bytes, got {size} so far from {self._url}"

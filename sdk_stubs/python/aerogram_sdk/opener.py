@@ -15,14 +15,16 @@ from aerogram_sdk.errors import (
     InferenceFailed,
     InputInvalid,
     LoadCrashed,
-    LoadFailed,
     ManifestMalformed,
     ModelNotAvailable,
+    RuntimeUnsupported,
+    SchemaNotAccepted,
+    Unsuitable,
 )
 from aerogram_sdk.events import EventQueue, LatencyHistogram, Subject
 from aerogram_sdk.manifest import Manifest, SignatureSchema
 from aerogram_sdk.runtimes import Array, LoadedModel, Runtime
-from aerogram_sdk.selector import FAILURES_TO_BAN, Source, running_order
+from aerogram_sdk.selector import FAILURES_TO_BAN, Source, refuse_unsuitable, running_order
 from aerogram_sdk.store import Installed, Store
 
 
@@ -60,10 +62,12 @@ class Opener:
         events: EventQueue,
         runtimes: Mapping[str, Runtime],
         embedded: Mapping[str, EmbeddedModel],
+        accepts: Mapping[str, SignatureSchema | None],
         environment: str,
     ) -> None:
         self._store, self._activator, self._events = store, activator, events
-        self._runtimes, self._embedded, self._environment = runtimes, embedded, environment
+        self._runtimes, self._embedded, self._accepts = runtimes, embedded, accepts
+        self._environment = environment
         self._undamaged: set[str] = set()
 
     def open(self, model: str) -> "OpenModel":
@@ -97,6 +101,7 @@ class Opener:
             state.failures.pop(installed.bundle, None)
             if not opened.keep_previous:
                 record.previous = None
+                self._store.prune_bundles(state)
 
     def note_first_run_failure(self, model: str, installed: Installed, error: AerogramError) -> None:
         self._events.record_failure(error, subject_of(model, installed))
@@ -105,7 +110,7 @@ class Opener:
     def note_crashes(self) -> None:
         """Count what a process left behind that died while it loaded or first ran a model."""
         for bundle, about in self._store.take_crashes():
-            subject = Subject(**about)
+            subject = Subject(str(about.get("model", "")), about.get("version"), about.get("variant"))
             error = LoadCrashed(f"{subject.model}: expected the process to survive loading, got a trace of its death")
             self._events.record_failure(error, subject)
             self._note_failure(subject.model, Installed(bundle, subject.version or 0, subject.variant or ""), error)
@@ -121,12 +126,15 @@ class Opener:
                 return self._load_embedded(model)
             try:
                 return self._load_installed(model, source, installed)
-            except (LoadFailed, BundleDamaged) as error:
+            except (Unsuitable, BundleDamaged) as error:
                 failed.append((installed, error))
         return None
 
     def _load_installed(self, model: str, source: Source, installed: Installed) -> Opened:
         manifest = self._whole_manifest(installed)
+        versions = {name: runtime.version for name, runtime in self._runtimes.items()}
+        # The app may have been replaced by one that needs another model since this one was installed.
+        refuse_unsuitable(manifest, runtimes=versions, wanted=self._accepts.get(model))
         files = self._store.bundle_files(installed.bundle)
         with self.first_run(model, installed):
             loaded = self._activator.load(manifest, files, installed.device_class)
@@ -157,10 +165,14 @@ class Opener:
         return manifest
 
     def _note_failure(self, model: str, installed: Installed, error: AerogramError) -> None:
-        """A damaged bundle is given up at once, to be fetched anew; a failing one only after repeated failures."""
+        """A damaged bundle is given up at once, to be fetched anew; a failing one only after repeated failures.
+
+        One that this app cannot use stays: the next app may.
+        """
         with self._store.changing() as state:
             if isinstance(error, BundleDamaged):
                 state.model(model).give_up(installed.bundle)
+            if isinstance(error, BundleDamaged | RuntimeUnsupported | SchemaNotAccepted):
                 return
             count = state.count_failure(installed.bundle, self._environment)
             banned_active = count >= FAILURES_TO_BAN and state.model(model).give_up(installed.bundle)

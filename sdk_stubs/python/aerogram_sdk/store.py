@@ -16,12 +16,13 @@
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -205,18 +206,15 @@ class Store:
         return Manifest.from_signed(json.loads((self.bundles / bundle / "manifest.json").read_bytes()))
 
     def keep_bundle(self, staged: Path, manifest: Manifest) -> None:
-        """Move a staged bundle to its place, on disk before any pointer names it."""
-        write_atomically(staged / "manifest.json", json.dumps(dict(manifest.document)).encode())
-        sync_tree(staged)
+        """Move a staged bundle to its place. Call it while changing state, or `prune_bundles` may not know it yet."""
         place = self.bundles / manifest.bundle_id
-        with locked(self.root / "state.lock", fcntl.LOCK_EX):
-            if place.exists():
-                place.rename(self.staging / uuid.uuid4().hex)
-            staged.rename(place)
+        if place.exists():
+            place.rename(self.staging / uuid.uuid4().hex)
+        staged.rename(place)
         sync_folder(self.bundles)
 
-    def prune(self, state: State, now: datetime) -> None:
-        """Remove what no pointer names. Call it while changing state, under the install lock."""
+    def prune_bundles(self, state: State) -> None:
+        """Remove bundles that no pointer names. Call it while changing state."""
         used = {
             installed.bundle
             for record in state.models.values()
@@ -226,6 +224,9 @@ class Store:
         for path in self.bundles.iterdir():
             if path.name not in used:
                 shutil.rmtree(path, ignore_errors=True)
+
+    def prune_leftovers(self, now: datetime) -> None:
+        """Remove what updates have left half-done. Call it while changing state, under the install lock."""
         for path in self.staging.iterdir():
             shutil.rmtree(path, ignore_errors=True)
         for path in self.downloads.iterdir():
@@ -234,10 +235,15 @@ class Store:
         for path in self.root.glob(".*"):
             path.unlink()  # what a killed process was about to rename
 
-    def new_staging(self) -> Path:
-        path = self.staging / uuid.uuid4().hex
-        (path / "files").mkdir(parents=True)
-        return path
+    def stage(self, manifest: Manifest, sources: Mapping[str, Path]) -> Path:
+        """A new bundle beside the others, on disk before any pointer names it; `sources` by path in the manifest."""
+        staged = self.staging / uuid.uuid4().hex
+        (staged / "files").mkdir(parents=True)
+        for path, source in sources.items():
+            place(source, staged / "files" / path)
+        write_atomically(staged / "manifest.json", json.dumps(dict(manifest.document)).encode())
+        sync_tree(staged)
+        return staged
 
     # -- crashes
 
@@ -281,6 +287,17 @@ def write_atomically(path: Path, data: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def place(source: Path, destination: Path) -> None:
+    """A hard link where the file system has them, else a copy: a bundle must not cost its size twice."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, destination)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            raise
+        shutil.copyfile(source, destination)
 
 
 def sync_tree(folder: Path) -> None:

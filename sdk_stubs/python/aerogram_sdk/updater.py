@@ -114,7 +114,7 @@ class UpdateRun:
         state = self._store.state()
         record, envelope = state.model(model), self._entries[model].get("manifest")
         self._report_assignment(model, record)
-        answer = digest_of([self._device.channel, envelope])
+        answer = digest_of([self._device.channel, self._device.profile.environment, envelope])
         if (envelope is None or answer == record.accepted) and not state.refresh_due(self._device.clock()):
             return self._done(model, "none" if envelope is None else "unchanged")
         tree = self._trusted_tree()
@@ -140,33 +140,27 @@ class UpdateRun:
 
     def _carry_out(self, manifest: Manifest, record: ModelRecord, tree: TrustedTree) -> OutcomeState:
         step = next_step(manifest, record)
-        if step is Step.NOTHING:
-            return "unchanged"
         if step is Step.USE_EMBEDDED:
             return self._set_aside(manifest)
-        self._refuse_to_install(manifest, tree)
+        if manifest.directive == "install":
+            wanted = self._device.accepts.get(manifest.model)
+            refuse_unsuitable(manifest, runtimes=self._device.runtime_versions, wanted=wanted)
+        if step is Step.NOTHING:
+            return "unchanged"
+        refuse_banned(self._store.state().failure_count(manifest.bundle_id, self._device.profile.environment))
+        tree.refuse_unpublished(manifest)
         self._events.record("offered", "ok", Subject.of(manifest), bytes=manifest.size_bytes)
         self._install(manifest, record)
         return "updated"
 
-    def _refuse_to_install(self, manifest: Manifest, tree: TrustedTree) -> None:
-        device = self._device
-        wanted = device.accepts.get(manifest.model)
-        refuse_unsuitable(manifest, runtimes=device.runtime_versions, wanted=wanted)
-        refuse_banned(self._store.state().failure_count(manifest.bundle_id, device.profile.environment))
-        tree.refuse_unpublished(manifest)
-
     def _install(self, manifest: Manifest, record: ModelRecord) -> None:
         device_class = str(self._decision(manifest.model).get("device_class") or "")
         try:
-            installed = self._device.activator.install(manifest, record, self._device.conditions(), device_class)
+            self._device.activator.install(manifest, record, self._device.conditions(), device_class)
         except (LoadFailed, SanityMismatch, SanityInvalid):
             with self._store.changing() as state:
                 state.count_failure(manifest.bundle_id, self._device.profile.environment)
             raise
-        with self._events.passing("activate", Subject.of(manifest)), self._store.changing() as state:
-            state.model(manifest.model).switch_to(installed)
-            self._store.prune(state, self._device.clock())
 
     def _set_aside(self, manifest: Manifest) -> OutcomeState:
         with self._store.changing() as state:
@@ -187,15 +181,17 @@ class UpdateRun:
     def _poll(self, models: Sequence[str], *, fresh: bool = False) -> None:
         """Remembered with its tag, so that an unchanged answer costs a 304. A fresh one asks past all caches."""
         url = self._device.plane.poll_url(self._device.channel, self._query(models))
-        answer = self._device.plane.poll(url, remembered=self._remembered(url), fresh=fresh)
+        remembered = self._remembered(url)
+        answer = self._device.plane.poll(url, remembered=remembered, fresh=fresh)
         entries = {model: answer.body["models"].get(model) for model in models}
         for model, entry in entries.items():
             if not isinstance(entry, dict):
                 raise PollMalformed(f"poll: expected an object for {model}, got {entry!r}")
         self._entries |= entries
         self._poll_after = _bounded_seconds(answer.body.get("poll_after_seconds"))
-        document = {"url": url, "etag": answer.etag, "body": answer.body}
-        write_atomically(self._store.root / "poll.json", json.dumps(document).encode())
+        if answer is not remembered:
+            document = {"url": url, "etag": answer.etag, "body": answer.body}
+            write_atomically(self._store.root / "poll.json", json.dumps(document).encode())
 
     def _query(self, models: Sequence[str]) -> dict[str, str]:
         current = {model: self._current_version(model) for model in sorted(models)}
