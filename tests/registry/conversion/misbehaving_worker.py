@@ -111,7 +111,7 @@ def look_around(job: Job) -> Report:
     """What is within reach, as JSON in the notes."""
     found = {
         "environment": sorted(os.environ),
-        "secret": tried(lambda: (job.output.parent / "secret.txt").read_text()),
+        "secret": tried((job.output.parent / "secret.txt").read_text),
         "secret_written": tried(lambda: (job.output.parent / "secret.txt").write_text("changed")),
         "own_source": tried(Path(job.source or "").read_text),
         "own_output": tried(lambda: (job.output / "file").write_text("fine")),
