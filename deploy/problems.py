@@ -23,7 +23,7 @@ CONTENT_TYPE = "application/problem+json"
 def problem(status_code: int, *, code: str, detail: str, field: str | None = None) -> dict[str, Any]:
     """The document: type, title, status, detail, code and, where one is at fault, field."""
     document: dict[str, Any] = {
-        "type": "about:blank",
+        "type": f"urn:aerogram:problem:{code}",
         "title": HTTPStatus(status_code).phrase,
         "status": status_code,
         "detail": detail,
