@@ -1,6 +1,6 @@
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 
 from django.db import models
@@ -44,7 +44,6 @@ class ConversionJob(models.Model):
     """
 
     MAX_ATTEMPTS = 3
-    SILENCE = timedelta(seconds=30)
 
     version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="jobs")
     recipe = models.CharField(max_length=63)

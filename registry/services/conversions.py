@@ -30,7 +30,9 @@ from registry.models import Artifact, ConversionJob, JobState, ModelVersion, Var
 from registry.models.conversions import UNFINISHED
 
 Clock = Callable[[], datetime]
-REQUEUE_AFTER = timedelta(seconds=60)
+# A deployment's settings may say otherwise: AEROGRAM_JOB_SILENCE_SECONDS, AEROGRAM_JOB_REQUEUE_SECONDS.
+SILENCE_SECONDS = 30  # a worker that runs a job says so every second
+REQUEUE_SECONDS = 60  # a queued job that nobody took for so long may have lost its message
 MEDIA_TYPES = {".tflite": "application/vnd.tflite", ".json": "application/json", ".txt": "text/plain"}
 
 
@@ -77,7 +79,7 @@ def run_job(*, job_id: int, clock: Clock) -> None:
 def sweep_lost_jobs(*, now: datetime) -> int:
     """Queue again what a lost worker or a lost message left behind. Returns how many jobs it touched."""
     touched = 0
-    for job in ConversionJob.objects.silent_since(now - ConversionJob.SILENCE):
+    for job in ConversionJob.objects.silent_since(now - _patience("SILENCE", SILENCE_SECONDS)):
         with transaction.atomic():
             if job.give_back(now):
                 _enqueue_on_commit(job)
@@ -85,11 +87,15 @@ def sweep_lost_jobs(*, now: datetime) -> int:
                 job.refresh_from_db()
                 _close_trace(job, now)
         touched += 1
-    for job in ConversionJob.objects.unclaimed_since(now - REQUEUE_AFTER):
+    for job in ConversionJob.objects.unclaimed_since(now - _patience("REQUEUE", REQUEUE_SECONDS)):
         if ConversionJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(queued_at=now):
             _enqueue_on_commit(job)
             touched += 1
     return touched
+
+
+def _patience(name: str, default_seconds: int) -> timedelta:
+    return timedelta(seconds=getattr(settings, f"AEROGRAM_JOB_{name}_SECONDS", default_seconds))
 
 
 def _workspaces() -> Path:
