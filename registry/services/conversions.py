@@ -7,9 +7,12 @@ The rows decide; a message in the queue only says where to look. A message that 
 that comes twice finds the job taken.
 """
 
+import fcntl
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -65,15 +68,10 @@ def run_job(*, job_id: int, clock: Clock) -> None:
     job = ConversionJob.objects.select_related("version__model", "version__source").get(pk=job_id)
     if not job.claim(clock()):
         return
-    workspace = Path(tempfile.mkdtemp(prefix=f"job-{job.pk}-", dir=_workspaces()))
-    try:
+    with _workspace(job) as workspace, suppress(LeaseLost):
         report = _with_labels(_convert(job, workspace, clock), job, workspace / "output")
         artifacts = _keep_files(workspace / "output", report.files, clock())
         _record(job, report, artifacts, clock())
-    except LeaseLost:
-        return
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
 
 
 def sweep_lost_jobs(*, now: datetime) -> int:
@@ -91,6 +89,7 @@ def sweep_lost_jobs(*, now: datetime) -> int:
         if ConversionJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(queued_at=now):
             _enqueue_on_commit(job)
             touched += 1
+    _remove_abandoned_workspaces()
     return touched
 
 
@@ -98,10 +97,43 @@ def _patience(name: str, default_seconds: int) -> timedelta:
     return timedelta(seconds=getattr(settings, f"AEROGRAM_JOB_{name}_SECONDS", default_seconds))
 
 
-def _workspaces() -> Path:
+@contextmanager
+def _workspace(job: ConversionJob) -> Iterator[Path]:
+    """A folder for one run, locked as long as its process lives, so that others can tell when it was killed."""
+    with ExitStack() as held:
+        with _workspaces() as parent:  # a new folder is never seen without its lock
+            folder = Path(tempfile.mkdtemp(prefix=f"job-{job.pk}-", dir=parent))
+            held.enter_context(_locked(folder))
+        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+def _remove_abandoned_workspaces() -> None:
+    """Remove what workers that were killed on this machine left behind: a source may be gigabytes."""
+    with _workspaces() as parent:
+        for folder in parent.iterdir():
+            with suppress(OSError), _locked(folder, wait=False):  # its owner is alive, or has just removed it
+                shutil.rmtree(folder)
+
+
+@contextmanager
+def _workspaces() -> Iterator[Path]:
+    """The folder that holds them, for one process at a time."""
     folder = Path(settings.AEROGRAM_WORKSPACE_DIR)
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    with _locked(folder):
+        yield folder
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the folder's lock, which the kernel drops when this process dies. Raises `BlockingIOError` unless `wait`."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _convert(job: ConversionJob, workspace: Path, clock: Clock) -> Report:
