@@ -315,10 +315,11 @@ def test_trust_metadata_not_to_be_had(assert_refused, server, second, fault):
 # -- the model
 
 
-def test_sanity_mismatch(assert_refused, simulator, installed, release):
+def test_sanity_mismatch(assert_refused, simulator, installed, release, tmp_path):
     simulator.offer(release(2, sanity_factor=2.5))
     simulator.publish()
     assert_refused(errors.SanityMismatch, "sanity")
+    assert list((tmp_path / "store/demo/staging").iterdir()) == []
 
 
 def test_manifest_cannot_loosen_the_publishers_tolerance(assert_refused, simulator, installed, release):

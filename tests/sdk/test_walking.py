@@ -1,6 +1,6 @@
 """The whole way once: poll, verify, download, load, check, switch, run, report."""
 
-from tests.sdk.conftest import score
+from tests.sdk.conftest import score, staged
 
 FUNNEL = ("assigned", "offered", "download", "verify", "unpack", "compile", "sanity", "activate", "first_inference")
 
@@ -23,6 +23,13 @@ def test_update_verify_download_run_report(simulator, server, client, release):
     ]
     assert {(event["model"], event["version"], event["variant"]) for event in events} == {("digits", 4, "numpy-float")}
     assert client.pending_events() == []
+
+
+def test_sanity_is_skipped_where_there_are_no_vectors(simulator, client, release):
+    simulator.offer(release(4, sanity=None))
+    simulator.publish()
+    assert client.update(["digits"])[0].state == "updated"
+    assert ("sanity", "skipped") in staged(client)
 
 
 def test_batch_carries_profile_and_unit(server, client, installed):

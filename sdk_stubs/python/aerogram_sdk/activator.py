@@ -42,10 +42,13 @@ class Activator:
         with device_errors():
             self._obtain(manifest, record, conditions, subject)
             staged = self._unpack(manifest, subject)
-        with self._store.attempting(manifest.bundle_id, asdict(subject)):
-            self._prove(manifest, staged / "files", device_class, subject)
-        with device_errors(), self._events.passing("activate", subject):
-            self._switch(manifest, staged, device_class)
+        try:
+            with self._store.attempting(manifest.bundle_id, asdict(subject)):
+                self._prove(manifest, staged / "files", device_class, subject)
+            with device_errors(), self._events.passing("activate", subject):
+                self._switch(manifest, staged, device_class)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)  # there still only if it was not switched to
 
     def load(self, manifest: Manifest, files: Path, device_class: str) -> LoadedModel:
         runtime = self._runtimes[manifest.runtime]
@@ -116,12 +119,12 @@ class Activator:
         with self._events.passing("compile", subject):
             model = self.load(manifest, files, device_class)
         try:
-            if manifest.sanity_path:
-                with self._events.passing("sanity", subject):
-                    vectors = SanityVectors.from_json(
-                        (files / manifest.sanity_path).read_bytes(), manifest.sanity_tolerance
-                    )
-                    vectors.check(model)
+            if not manifest.sanity_path:
+                self._events.record("sanity", "skipped", subject)
+                return
+            with self._events.passing("sanity", subject):
+                data = (files / manifest.sanity_path).read_bytes()
+                SanityVectors.from_json(data, manifest.sanity_tolerance).check(model)
         finally:
             model.close()
 
