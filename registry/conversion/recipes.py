@@ -130,6 +130,7 @@ _ALL = (
         min_runtime_version="16.0",
     ),
     Recipe("tflite-as-is", "tflite", "publish_as_is", ParityLimits(1e-6, 1e-6, 1.0)),
+    Recipe("tflite-repaired", "tflite", "publish_as_is", ParityLimits(1e-6, 1e-6, 1.0)),
 )
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.slug: recipe for recipe in _ALL})

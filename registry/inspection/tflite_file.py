@@ -309,7 +309,7 @@ def _warnings(graphs: list[list[Tensor]]) -> list[str]:
     if not wrong:
         return []
     first = f"axis {wrong[0].quantised_axis} of {wrong[0].name!r}, whose rank is {len(wrong[0].shape)}"
-    return [f"{len(wrong)} tensors are quantised along an axis they do not have ({first}); convert the model again"]
+    return [f"{len(wrong)} tensors are quantised along an axis they do not have ({first}); tflite-repaired mends that"]
 
 
 def _metadata_text(model: Any, name: str) -> str:

@@ -10,7 +10,14 @@ from registry.models import Application, AuditEntry, Channel, DeviceClass, Membe
 from registry.models.applications import slug_validator
 
 # What a new application starts with. Best first: the smallest variant that lost nothing on most models.
-LITERT_VARIANTS = ["tflite-full-int8", "tflite-dynamic-int8", "tflite-float16", "tflite-float32", "tflite-as-is"]
+LITERT_VARIANTS = [
+    "tflite-full-int8",
+    "tflite-dynamic-int8",
+    "tflite-float16",
+    "tflite-float32",
+    "tflite-as-is",
+    "tflite-repaired",
+]
 DEFAULT_DEVICE_CLASSES: list[dict[str, Any]] = [
     {
         "name": "ios-coreml",

@@ -1,4 +1,7 @@
-"""A ready `.tflite` becomes a trace: it is its own float file, and its own reference."""
+"""A ready `.tflite` becomes a trace: it is its own float file, and its own reference.
+
+Where LiteRT would refuse it for a defect that can be mended, the mended file takes that part.
+"""
 
 import shutil
 from pathlib import Path
@@ -9,6 +12,7 @@ from registry.conversion.worker.job import Job, WorkerError, installed_versions
 from registry.conversion.worker.litert import LiteRtModel
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
 from registry.inspection.tflite_file import inspect_tflite
+from registry.inspection.tflite_repair import repaired_axes
 
 TFLITE_FILE = "source.tflite"
 VERSIONS_OF = ("ai-edge-litert", "numpy")
@@ -18,7 +22,10 @@ def run(job: Job) -> Report:
     assert job.source is not None
     warnings = inspect_tflite(job.source).details["warnings"]
     target = job.output / TFLITE_FILE
-    shutil.copyfile(job.source, target)
+    if warnings:
+        target.write_bytes(repaired_axes(job.source))
+    else:
+        shutil.copyfile(job.source, target)
     model = _loaded(target, warnings)
     evaluation = evaluation_of(job.evaluation_set, model.signature.inputs)
     trace = Trace(

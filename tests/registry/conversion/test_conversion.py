@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from registry.conversion.plan import FOR_READY_FILES
 from registry.conversion.recipes import RECIPES
 from registry.conversion.report import Report
 from registry.conversion.runner import run_recipe, run_trace
@@ -16,7 +17,7 @@ from tests.registry.conversion.conftest import Digits, Traced, no_heartbeat
 
 pytestmark = [pytest.mark.convert, pytest.mark.light]
 
-OF_KERAS = [slug for slug in RECIPES if slug != "tflite-as-is"]
+OF_KERAS = [slug for slug in RECIPES if slug not in FOR_READY_FILES]
 Variant = Callable[[str], tuple[Report, Path]]
 
 

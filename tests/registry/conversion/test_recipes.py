@@ -12,6 +12,7 @@ SLUGS = {
     "tflite-full-int8",
     "coreml-fp16",
     "tflite-as-is",
+    "tflite-repaired",
 }
 
 
