@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from deploy import env
 from deploy.dev import ports
