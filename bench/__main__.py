@@ -1,0 +1,112 @@
+"""`python -m bench [P1 P2 …]`: measure, print ratios, write results.json, RESULTS.md and results.png."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench import machine, p1_poll, p2_not_modified, plot, report
+from bench.harness import Harness
+from bench.outcome import Measurement
+from deploy.dev.layout import CHECKOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType, ModuleType
+
+MEASUREMENTS: dict[str, ModuleType] = {module.IDENTIFIER: module for module in (p1_poll, p2_not_modified)}
+_FOLDER = Path(__file__).parent
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM)
+
+
+class OutOfTime(BaseException):
+    """The whole must end in time; nothing that catches an Exception may keep it going."""
+
+
+@click.command()
+@click.argument("identifiers", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
+@click.option("--seconds", default=3, show_default=True, type=click.IntRange(1, 30), help="Length of one run.")
+@click.option("--limit", default=235, show_default=True, help="Seconds after which everything is stopped.")
+@click.option("--output", default=_FOLDER, type=click.Path(path_type=Path, file_okay=False, exists=True))
+def main(identifiers: tuple[str, ...], rounds: int, seconds: int, limit: int, output: Path) -> None:
+    """Measure IDENTIFIERS (all without any): ratios to a reference in the same run."""
+    settings = {"rounds": rounds, "seconds_per_run": seconds}
+    described: dict[str, Any] = {}
+    taken: list[Measurement] = []
+    chosen = [MEASUREMENTS[name] for name in identifiers or MEASUREMENTS]
+    with _bounded(limit), _folder() as folder:
+        try:
+            machine.require_tools()
+            cores = machine.Cores.choose()
+        except machine.ToolsMissing as missing:
+            taken = [Measurement(each.IDENTIFIER, each.TITLE, skipped=str(missing)) for each in chosen]
+        else:
+            described = machine.describe()
+            os.sched_setaffinity(0, {cores.generator})
+            harness = Harness(folder, cores, rounds, seconds, click.echo)
+            taken = [_measured(module, harness) for module in chosen]
+            described["load_average_after"] = round(os.getloadavg()[0], 2)
+    report.write(output, described or machine.describe(), settings, taken)
+    for measurement in taken:
+        click.echo(f"\n{measurement.identifier} {measurement.title}\n" + "\n".join(report.lines(measurement)))
+    without = plot.draw(output / "results.png", taken)
+    if without:
+        click.echo(f"no plot: {without}")
+    sys.exit(any(measurement.failed for measurement in taken))
+
+
+def _measured(module: ModuleType, harness: Harness) -> Measurement:
+    """A measurement that fails leaves the others theirs."""
+    click.echo(f"{module.IDENTIFIER} {module.TITLE}")
+    try:
+        measurement: Measurement = module.measure(harness)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it belongs into the report
+        click.echo(traceback.format_exc(), err=True)
+        return Measurement(module.IDENTIFIER, module.TITLE, failed=f"{type(error).__name__}: {error}")
+    return measurement
+
+
+@contextmanager
+def _bounded(seconds: int) -> Iterator[None]:
+    """Leave by an exception on a signal and after `seconds`, so that every `finally` stops its server."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        for caught in _ENDINGS:
+            signal.signal(caught, signal.SIG_IGN)
+        raise OutOfTime(f"stopped after {seconds} s" if number == signal.SIGALRM else signal.Signals(number).name)
+
+    for caught in _ENDINGS:
+        signal.signal(caught, leave)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except OutOfTime as reason:
+        click.echo(f"bench: {reason}; nothing was written", err=True)
+        sys.exit(1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    parent = CHECKOUT / "var" / "test"  # `make clean` empties it
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What a measurement comes to: rounds as they were taken, their medians, and ratios to the reference beside them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of the load generator against one server. CPU shares are of one core, 0..1.
+
+    `others_share` is what everybody else used of the server's core meanwhile: above a few hundredths, the round was
+    disturbed. `server_cpu_us` is the server's CPU time per request, which a busy neighbour disturbs far less.
+    """
+
+    requests: int
+    requests_per_second: float
+    p50_us: float
+    p99_us: float
+    bytes_per_answer: float
+    server_cpu_us: float
+    server_share: float
+    generator_share: float
+    others_share: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """`subject` over `reference`, of one figure, round by round. `aim` is the line of the design document."""
+
+    name: str
+    subject: str
+    reference: str
+    figure: str
+    aim: str
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return median(self.rounds)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "median": self.median, "lowest": min(self.rounds), "highest": max(self.rounds)}
+
+
+@dataclass(frozen=True)
+class Series:
+    """The rounds of one server under one kind of load."""
+
+    name: str
+    load: str
+    samples: tuple[Sample, ...]
+
+    def median(self, figure: str) -> float:
+        return median(getattr(sample, figure) for sample in self.samples)
+
+    def to_json(self) -> dict[str, Any]:
+        figures = Sample.__dataclass_fields__
+        return {
+            "name": self.name,
+            "load": self.load,
+            "medians": {figure: self.median(figure) for figure in figures},
+            "rounds": [asdict(sample) for sample in self.samples],
+        }
+
+
+@dataclass(frozen=True)
+class Measurement:
+    identifier: str
+    title: str
+    series: Sequence[Series] = ()
+    ratios: Sequence[Ratio] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    skipped: str | None = None
+    failed: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.identifier,
+            "title": self.title,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "facts": dict(self.facts),
+            "ratios": [ratio.to_json() for ratio in self.ratios],
+            "series": [series.to_json() for series in self.series],
+        }
+
+
+def ratio(name: str, subject: Series, reference: Series, figure: str, aim: str) -> Ratio:
+    """Paired: each round's figure over the reference's in the same round, so that a slow minute touches both."""
+    pairs = zip(subject.samples, reference.samples, strict=True)
+    rounds = tuple(getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs)
+    return Ratio(name, subject.name, reference.name, figure, aim, rounds)
