@@ -5,7 +5,8 @@ Order of writes, each able to be the last one before a power cut:
     2. releases-<channel>, snapshot               immutable, named by version, unseen by anybody
     3. the Revision row, committed                a fence: from here on an older publisher must not write
     4. timestamp.json, replaced atomically        devices see the new revision, whole
-    5. the requests marked as consumed            until then the next run publishes again
+    5. which releases are live                    only now devices see them
+    6. the requests marked as consumed            until then the next run publishes again
 
 Killed anywhere, the tree is at the old revision or the new one. Numbers start above both the rows and the tree, so
 neither a file that a crash left nor an old database that was restored lowers a signed version.
@@ -51,7 +52,8 @@ def publish_application(application: Application, *, clock: Clock) -> Revision |
             return None
         revision = run.prepare()
         if revision is not None:
-            run.flip(revision, clock())
+            run.flip(revision)
+        run.settle(clock())
         PublishRequest.objects.filter(pk__in=requests).update(consumed_at=clock())
         return revision
 
@@ -112,14 +114,24 @@ class _Run:
         self.signer.metadata(Snapshot(version=number, expires=expires, meta=meta), SNAPSHOT)
         return self._commit(number)
 
-    def flip(self, revision: Revision, now: datetime) -> None:
+    def flip(self, revision: Revision) -> None:
         """Write the pointer, unless a later revision has been prepared since."""
         newest = self.application.revisions.order_by("number").last()
         if newest != revision:
             raise errors.RevisionOvertaken(f"expected {revision} to be the newest, found {newest}")
         self.signer.tree.write_timestamp(self.signer.timestamp(revision.number))
-        Revision.objects.filter(pk=revision.pk).update(published_at=now)
         logger.info("revision published: application=%s revision=%s", self.application.slug, revision.number)
+
+    def settle(self, now: datetime) -> None:
+        """Let the rows say what the tree says, also for a run that was killed after its last write."""
+        pointer = self.signer.tree.current()
+        assert pointer is not None, "the pointer was written, or found current, a moment ago"
+        with transaction.atomic():
+            for publisher in self.channels:
+                _move_releases(publisher.channel.pk, publisher.live, pointer.revision)
+            self.application.revisions.filter(number=pointer.revision, published_at__isnull=True).update(
+                published_at=now
+            )
 
     def _publish_roles(self) -> dict[str, MetaFile]:
         """What the snapshot lists: the publisher's targets, and the release index of each channel it delegated to."""
@@ -139,7 +151,6 @@ class _Run:
             for publisher in self.channels:
                 for row in publisher.manifest_sets:
                     row.save()
-                _move_releases(publisher.channel.pk, publisher.live, number)
             SignedDocument.objects.bulk_create(self.signer.documents)
             pending = self.application.publish_requests.filter(consumed_at__isnull=True)
             return Revision.objects.create(
