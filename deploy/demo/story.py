@@ -124,7 +124,7 @@ class Story:
             self._say("No person_detect.tflite beside this checkout; that part is left out")
             return
         source = folder / "person_detect.tflite"
-        self._say("Registering person_detect.tflite, a ready model of somebody else's, as it is")
+        self._say("Registering person_detect.tflite, a ready model of somebody else's")
         version = self.server.push(model="person-detect", source=source, labels=["no person", "person"])
         version = self._converted("person-detect", version["number"])
         self._publish("person-detect", version["number"])
