@@ -72,7 +72,7 @@ class Server:
         """Of the server and its workers, user and system, since they started."""
         leader = psutil.Process(self.child.pid)
         times = [process.cpu_times() for process in (leader, *leader.children(recursive=True))]
-        return sum(spent.user + spent.system for spent in times)
+        return float(sum(spent.user + spent.system for spent in times))
 
     def get(self, target: str, headers: Mapping[str, str]) -> Answer:
         """One request, to learn or to check an answer."""
