@@ -42,15 +42,24 @@ class Ingester:
 
     def recover(self) -> int:
         """Store what an earlier run read but did not acknowledge. Returns the number of batches."""
+        delivered = self._last_delivered()
         count = 0
         while entries := self._read("0", block=None):
             count += self._store(entries)
+        # All up to there is stored now. A run that ended between acknowledging and deleting left entries that no
+        # consumer would ever be given again, and the stream would only grow.
+        self.stream.xtrim(STREAM, minid=_following(delivered), approximate=False)
         return count
 
     def step(self) -> int:
         """Store the next batches, waiting up to a second for them. Returns the number of batches."""
         entries = self._read(">", block=WAIT_MILLISECONDS)
         return self._store(entries) if entries else 0
+
+    def _last_delivered(self) -> str:
+        groups: Any = self.stream.xinfo_groups(STREAM)
+        ids: dict[bytes, bytes] = {group["name"]: group["last-delivered-id"] for group in groups}
+        return ids[GROUP.encode()].decode()
 
     def _read(self, after: str, block: int | None) -> list[Entry]:
         answer: Any = self.stream.xreadgroup(GROUP, CONSUMER, {STREAM: after}, count=BATCHES_AT_ONCE, block=block)
@@ -86,6 +95,11 @@ class Ingester:
         key, fields = entry
         logger.error("batch cannot be stored, put aside: entry=%s error=%r", key, error)
         self.stream.xadd(DEAD_LETTERS, {**fields, b"why": repr(error).encode()})  # type: ignore[dict-item]
+
+
+def _following(entry_id: str) -> str:
+    milliseconds, number = entry_id.split("-")
+    return f"{milliseconds}-{int(number) + 1}"
 
 
 def _texts(entry: Entry) -> dict[str, str]:
