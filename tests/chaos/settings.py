@@ -1,0 +1,12 @@
+"""The settings of the programs under test: lost work is noticed in seconds, so that a test need not wait a minute."""
+
+from datetime import timedelta
+
+from deploy.settings import *  # noqa: F403
+
+AEROGRAM_JOB_SILENCE_SECONDS = 5
+AEROGRAM_JOB_REQUEUE_SECONDS = 5
+CELERY_BEAT_SCHEDULE = {
+    "sweep-lost-jobs": {"task": "registry.tasks.sweep_lost_jobs", "schedule": timedelta(seconds=1)},
+    "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=1)},
+}
