@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from securesystemslib.exceptions import StorageError
-from securesystemslib.signer import Signature  # type: ignore[attr-defined]
+from securesystemslib.signer import Signature
 from tuf.api import exceptions as tuf_errors
-from tuf.api.metadata import Metadata, Root, TargetFile, Targets  # type: ignore[attr-defined]
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from tuf.ngclient.updater import Updater
 
 from aerogram_sdk.errors import (
