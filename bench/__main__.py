@@ -17,7 +17,6 @@ import click
 from bench import machine, p1_poll, p2_not_modified, plot, report
 from bench.harness import Harness
 from bench.outcome import Measurement
-from deploy.dev.layout import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,9 +98,8 @@ def _bounded(seconds: int) -> Iterator[None]:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    parent = CHECKOUT / "var" / "test"  # `make clean` empties it
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
+    # Not below var/, which others may clean meanwhile.
+    folder = Path(tempfile.mkdtemp(prefix="aerogram-bench-"))
     try:
         yield folder
     finally:
