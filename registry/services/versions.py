@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from django.conf import settings
@@ -63,9 +63,9 @@ def register_version(
     but the uploads.
     """
     require_slug(model_slug, field="model")
-    found = _inspect(source)
+    found = inspect_source(source)
     if evaluation_set is not None:
-        _inspect_evaluation_set(evaluation_set)
+        inspect_evaluation_set(evaluation_set)
     with transaction.atomic():
         model = _model_for_update(application, model_slug, now)
         version = ModelVersion.objects.create(
@@ -93,6 +93,24 @@ def register_version(
     return version
 
 
+def inspect_source(upload: Upload) -> inspection.SourceInspection:
+    """What a source model says of itself. Raises `SourceRefused` with what is wrong with it."""
+    path = blob_store().path(upload.artifact.sha256)
+    try:
+        return inspection.inspect_source(path, upload.file_name)
+    except inspection.InspectionError as error:
+        raise errors.SourceRefused(f"{upload.file_name}: {error}", field="source") from error
+
+
+def inspect_evaluation_set(upload: Upload) -> Mapping[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each array. Raises `SourceRefused` with what is wrong with the file."""
+    path = blob_store().path(upload.artifact.sha256)
+    try:
+        return inspection.inspect_evaluation_set(path)
+    except inspection.InspectionError as error:
+        raise errors.SourceRefused(f"{upload.file_name}: {error}", field="evaluation_set") from error
+
+
 def yank_version(*, version: ModelVersion, reason: str, actor: str, now: datetime) -> None:
     """Withdraw a version from new decisions; its bytes stay. Raises `VersionYanked` when it is already."""
     with transaction.atomic():
@@ -114,19 +132,3 @@ def _model_for_update(application: Application, slug: str, now: datetime) -> Reg
         application=application, slug=slug, defaults={"name": slug, "created_at": now}
     )
     return RegisteredModel.objects.select_for_update().get(application=application, slug=slug)
-
-
-def _inspect(upload: Upload) -> inspection.SourceInspection:
-    path = blob_store().path(upload.artifact.sha256)
-    try:
-        return inspection.inspect_source(path, upload.file_name)
-    except inspection.InspectionError as error:
-        raise errors.SourceRefused(f"{upload.file_name}: {error}", field="source") from error
-
-
-def _inspect_evaluation_set(upload: Upload) -> None:
-    path = blob_store().path(upload.artifact.sha256)
-    try:
-        inspection.inspect_evaluation_set(path)
-    except inspection.InspectionError as error:
-        raise errors.SourceRefused(f"{upload.file_name}: {error}", field="evaluation_set") from error
