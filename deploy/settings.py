@@ -27,6 +27,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "registry",
     "experiments",
     "distribution",
@@ -62,6 +64,22 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Transport security --------------------------------------------------------------------------------------------------
+# All of it follows from a public address of https://; each part can be told otherwise.
+AEROGRAM_WEB_URL = env.url("AEROGRAM_WEB_URL", "http://127.0.0.1:8000", schemes=["http", "https"])
+_https = AEROGRAM_WEB_URL.scheme == "https"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.flag("AEROGRAM_SECURE_COOKIES", default=_https)
+SECURE_SSL_REDIRECT = env.flag("AEROGRAM_SSL_REDIRECT", default=_https)
+SECURE_REDIRECT_EXEMPT = ["^healthz$"]  # asked by a neighbour, without TLS
+SECURE_HSTS_SECONDS = env.seconds("AEROGRAM_HSTS_SECONDS", 365 * 86_400 if _https else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("AEROGRAM_HSTS_SUBDOMAINS", default=SECURE_HSTS_SECONDS > 0)
+SECURE_HSTS_PRELOAD = env.flag("AEROGRAM_HSTS_PRELOAD", default=False)
+# Preloading binds a whole domain, for years: its owner's decision, and none that a check should urge.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
+if env.flag("AEROGRAM_BEHIND_PROXY", default=False):
+    # Only behind a proxy that sets this header itself; otherwise anybody could claim to have come by https.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 # Parts ---------------------------------------------------------------------------------------------------------------
 _database = env.url("DATABASE_URL", schemes=["postgresql", "postgres"])
@@ -120,7 +138,6 @@ AEROGRAM_RECIPE_MEMORY_MIB = env.integer("AEROGRAM_RECIPE_MEMORY_MIB", 2048, min
 AEROGRAM_ONLINE_KEYS_DIR = env.folder("AEROGRAM_ONLINE_KEYS_DIR", VAR_DIR / "keys" / "online")
 # Set for the signer process alone. Empty elsewhere: what cannot be read cannot be stolen.
 AEROGRAM_PUBLISHER_KEYS_DIR = env.text("AEROGRAM_PUBLISHER_KEYS_DIR", "")
-AEROGRAM_WEB_URL = env.url("AEROGRAM_WEB_URL", "http://127.0.0.1:8000", schemes=["http", "https"])
 AEROGRAM_DEVICE_URL = env.url("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001", schemes=["http", "https"])
 AEROGRAM_POLL_AFTER_SECONDS = env.seconds("AEROGRAM_POLL_AFTER_SECONDS", 14400, minimum=60, maximum=86400)
 
@@ -129,9 +146,30 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["registry.api.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["registry.api.parsing.BoundedJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "registry.api.schema.VerbSchema",
+    "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "deploy.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Aerogram",
+    "DESCRIPTION": "Model registry and over-the-air distribution: what people and scripts may ask of it.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    # The document says nothing that the source code does not.
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    # From this server, not from somebody else's.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "RoleEnum": "registry.api.serializers.ROLE_CHOICES",
+        "JobStateEnum": "registry.models.JobState",
+        "ReleaseStateEnum": "distribution.models.Release.State",
+    },
 }
 UNFOLD = {"SITE_TITLE": "Aerogram", "SITE_HEADER": "Aerogram", "SITE_SYMBOL": "rocket_launch"}
 

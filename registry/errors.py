@@ -58,6 +58,12 @@ class UploadEmpty(Invalid):
     code = "upload_empty"
 
 
+class UploadIncomplete(Invalid):
+    """Fewer bytes came than the request announced."""
+
+    code = "upload_incomplete"
+
+
 class SourceRefused(Invalid):
     """The source model or evaluation set cannot be accepted; the message says what to change."""
 
@@ -70,6 +76,34 @@ class UnknownRecipe(Invalid):
 
 class NameTaken(Conflict):
     code = "name_taken"
+
+
+class AlreadyMember(Conflict):
+    code = "already_member"
+
+
+class IfMatchMissing(Invalid):
+    """A change of something that others may change too must say which state it was made from (428)."""
+
+    code = "if_match_missing"
+
+
+class Stale(Conflict):
+    """Somebody else changed it since the caller looked (412): look again, then decide."""
+
+    code = "stale"
+
+
+class IdempotencyKeyReused(Conflict):
+    """The key stands for another request: a new request needs a new key."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyKeyBusy(Conflict):
+    """The first request of this key is still being answered: ask again."""
+
+    code = "idempotency_key_busy"
 
 
 class VersionYanked(Conflict):

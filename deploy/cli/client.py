@@ -1,7 +1,9 @@
 """The REST API as seen from a terminal or a pipeline: one method a verb, errors as the server told them."""
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 from registry.digests import read_chunks, sha256_of_file
 
 TIMEOUT_SECONDS = 60.0
+PAGE = 500
 UNFINISHED = {"waiting", "queued", "running"}
 
 
@@ -25,6 +28,7 @@ class ApiError(Exception):
 class Unreachable(ApiError):
     def __init__(self, url: str, error: Exception) -> None:
         super().__init__(0, "unreachable", f"no answer from {url}: {error}")
+        self.cause = error
 
 
 class ControlPlane:
@@ -58,7 +62,7 @@ class ControlPlane:
             body["labels"] = labels
         if recipes:
             body["recipes"] = recipes
-        return self._ask("POST", f"models/{model}/versions", json=body)  # type: ignore[no-any-return]
+        return self._make(f"models/{model}/versions", body)
 
     def upload(self, path: Path, on_bytes: Callable[[int], None] = lambda _count: None) -> dict[str, Any]:
         sha256, size_bytes = sha256_of_file(path)
@@ -77,16 +81,22 @@ class ControlPlane:
         )
 
     def models(self) -> list[dict[str, Any]]:
-        return self._ask("GET", "models")  # type: ignore[no-any-return]
+        return self._list("models")
 
     def versions(self, model: str) -> list[dict[str, Any]]:
-        return self._ask("GET", f"models/{model}/versions")  # type: ignore[no-any-return]
+        return self._list(f"models/{model}/versions")
 
     def version(self, model: str, number: int) -> dict[str, Any]:
         return self._ask("GET", f"models/{model}/versions/{number}")  # type: ignore[no-any-return]
 
     def variants(self, model: str, number: int) -> list[dict[str, Any]]:
-        return self._ask("GET", f"models/{model}/versions/{number}/variants")  # type: ignore[no-any-return]
+        return self._list(f"models/{model}/versions/{number}/variants")
+
+    def jobs(self, **conditions: str) -> list[dict[str, Any]]:
+        return self._list("jobs", conditions)
+
+    def yank(self, model: str, number: int, reason: str) -> dict[str, Any]:
+        return self._ask("POST", f"models/{model}/versions/{number}/yank", json={"reason": reason})  # type: ignore[no-any-return]
 
     def watch_conversions(
         self, model: str, number: int, *, timeout_seconds: float, every_seconds: float = 0.5
@@ -105,20 +115,23 @@ class ControlPlane:
 
     def publish(self, channel: str, model: str, version: int, reason: str = "") -> dict[str, Any]:
         body = {"model": model, "version": version, "reason": reason}
-        return self._ask("POST", f"channels/{channel}/releases", json=body)  # type: ignore[no-any-return]
+        return self._make(f"channels/{channel}/releases", body)
 
     def roll_back(self, channel: str, model: str, reason: str, to_version: int | None = None) -> dict[str, Any]:
         body = {"model": model, "to_version": to_version, "reason": reason}
-        return self._ask("POST", f"channels/{channel}/rollback", json=body)  # type: ignore[no-any-return]
+        return self._make(f"channels/{channel}/rollback", body)
 
-    def kill(self, channel: str, model: str, reason: str) -> None:
-        self._ask("POST", f"channels/{channel}/kill-switches/{model}", json={"reason": reason})
+    def kill(self, channel: str, model: str, reason: str) -> dict[str, Any]:
+        return self._make(f"channels/{channel}/kill-switches/{model}", {"reason": reason})
 
     def lift(self, channel: str, model: str, reason: str) -> None:
         self._ask("DELETE", f"channels/{channel}/kill-switches/{model}", json={"reason": reason})
 
+    def kill_switches(self, channel: str) -> list[dict[str, Any]]:
+        return self._list(f"channels/{channel}/kill-switches")
+
     def releases(self, channel: str) -> list[dict[str, Any]]:
-        return self._ask("GET", f"channels/{channel}/releases")  # type: ignore[no-any-return]
+        return self._list(f"channels/{channel}/releases")
 
     def wait_until_live(
         self, channel: str, release_id: int, *, timeout_seconds: float, every_seconds: float = 0.2
@@ -139,15 +152,103 @@ class ControlPlane:
     def root(self) -> dict[str, Any]:
         return self._ask("GET", "trust/root")  # type: ignore[no-any-return]
 
+    def revisions(self) -> list[dict[str, Any]]:
+        return self._list("revisions")
+
+    def audit_log(self, *, most: int, **conditions: str) -> list[dict[str, Any]]:
+        """The newest entries, newest first."""
+        return self._list("audit-log", conditions, most=most)
+
+    def channels(self) -> list[dict[str, Any]]:
+        return self._list("channels")
+
+    def create_channel(self, slug: str) -> dict[str, Any]:
+        return self._make("channels", {"slug": slug})
+
+    def device_classes(self) -> list[dict[str, Any]]:
+        return self._list("device-classes")
+
+    def match(self, profile: dict[str, Any]) -> dict[str, Any]:
+        return self._ask("POST", "device-class-match", json=profile)  # type: ignore[no-any-return]
+
+    def members(self) -> list[dict[str, Any]]:
+        return self._list("memberships")
+
+    def grant(self, user: str, role: str) -> dict[str, Any]:
+        """Give the user this role, in place of the one they have, if any."""
+        try:
+            return self._make("memberships", {"user": user, "role": role})
+        except ApiError as error:
+            if error.code != "already_member":
+                raise
+        return self._change("PUT", f"memberships/{user}", {"role": role})  # type: ignore[no-any-return]
+
+    def revoke(self, user: str) -> None:
+        self._change("DELETE", f"memberships/{user}")
+
+    # Of the whole server rather than of one application.
+
+    def applications(self) -> list[dict[str, Any]]:
+        return self._list("/applications")
+
+    def create_application(self, slug: str, name: str) -> dict[str, Any]:
+        return self._make("/applications", {"slug": slug, "name": name})
+
+    def tokens(self) -> list[dict[str, Any]]:
+        return self._list("/tokens")
+
+    def issue_token(self, *, name: str, role: str, application: str | None, expires_at: datetime) -> dict[str, Any]:
+        body = {"name": name, "role": role, "application": application, "expires_at": expires_at.isoformat()}
+        return self._ask("POST", "/tokens", json=body)  # type: ignore[no-any-return]
+
+    def revoke_token(self, token: int) -> None:
+        self._ask("DELETE", f"/tokens/{token}")
+
+    def _list(
+        self, path: str, conditions: dict[str, str] | None = None, most: int | None = None
+    ) -> list[dict[str, Any]]:
+        """All pages together, or the first `most` entries."""
+        limit = min(most or PAGE, PAGE)
+        response = self._send("GET", path, params={**(conditions or {}), "limit": limit})
+        found: list[dict[str, Any]] = response.json()
+        while "next" in response.links and (most is None or len(found) < most):
+            response = self._send("GET", response.links["next"]["url"])
+            found += response.json()
+        return found[:most]
+
+    def _make(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A creation that is done once even if an answer was lost and the request is sent again."""
+        options = {"json": body, "headers": {"Idempotency-Key": str(uuid.uuid4())}}
+        try:
+            return self._ask("POST", path, **options)  # type: ignore[no-any-return]
+        except Unreachable as error:
+            if isinstance(error.cause, httpx.ConnectError):
+                raise
+            return self._ask("POST", path, **options)  # type: ignore[no-any-return]
+
+    def _change(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """A change of the state that the server has now."""
+        tag = self._send("GET", path).headers["ETag"]
+        return self._ask(method, path, headers={"If-Match": tag}, **({"json": body} if body is not None else {}))
+
     def _ask(self, method: str, path: str, **options: Any) -> Any:
-        url = f"{self.url}/api/v1/applications/{self.application}/{path}"
+        response = self._send(method, path, **options)
+        return response.json() if response.content else None
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """`path` below the application; from a slash on, below the API; or an address as the server gave it."""
+        base = f"{self.url}/api/v1"
+        if path.startswith("http"):
+            url = f"{base}/{path.partition('/api/v1/')[2]}"  # the server may know itself by another name
+        else:
+            url = base + path if path.startswith("/") else f"{base}/applications/{self.application}/{path}"
         try:
             response = self.http.request(method, url, **options)
         except httpx.HTTPError as error:
             raise Unreachable(self.url, error) from error
         if response.is_error:
             raise _refusal(response)
-        return response.json() if response.content else None
+        return response
 
 
 def _refusal(response: httpx.Response) -> ApiError:

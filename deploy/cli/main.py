@@ -1,58 +1,20 @@
 """`aerogram`: push, look, publish and roll back from a terminal or a pipeline.
 
 Exit codes: 0 done · 1 refused by the server · 2 wrong usage · 3 server not reachable · 4 waited too long ·
-5 a conversion did not succeed.
+5 a conversion did not succeed. With `--json` an error is JSON too, on stderr: {"code", "detail"}.
 """
 
 import json
-import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from deploy.cli import views
-from deploy.cli.client import ApiError, ControlPlane, Unreachable
+from deploy.cli import administration, lists, views
+from deploy.cli.client import ControlPlane
+from deploy.cli.group import NOT_CONVERTED, cli, console, verb
 
-REFUSED, UNREACHABLE, TOO_LONG, NOT_CONVERTED = 1, 3, 4, 5
-console = Console()
-errors = Console(stderr=True)
-
-
-@click.group()
-@click.option("--url", envvar="AEROGRAM_WEB_URL", default="http://127.0.0.1:8000", show_default=True)
-@click.option("--token", envvar="AEROGRAM_TOKEN", help="An API token.")
-@click.option("--token-file", envvar="AEROGRAM_TOKEN_FILE", type=click.Path(path_type=Path), help="Or a file with it.")
-@click.option("--application", "-a", envvar="AEROGRAM_APPLICATION", default="demo", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")
-@click.pass_context
-def cli(
-    context: click.Context, *, url: str, token: str | None, token_file: Path | None, application: str, as_json: bool
-) -> None:
-    """Register models, watch their conversions, publish and roll back."""
-    token = token or (token_file.read_text().strip() if token_file and token_file.is_file() else None)
-    if not token:
-        raise click.UsageError("expected a token: --token, --token-file, AEROGRAM_TOKEN or AEROGRAM_TOKEN_FILE")
-    server = ControlPlane(url, token, application)
-    context.call_on_close(server.close)
-    context.obj = (server, as_json)
-
-
-def verb(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Pass the server in, print the answer as JSON when asked to."""
-
-    @wraps(function)
-    @click.pass_obj
-    def run(settings: tuple[ControlPlane, bool], /, **options: Any) -> None:
-        server, as_json = settings
-        answer = function(server, as_json=as_json, **options)
-        if as_json:
-            click.echo(json.dumps(answer, indent=2))
-
-    return run
+__all__ = ["administration", "cli", "lists", "main"]
 
 
 @cli.command()
@@ -189,9 +151,10 @@ def rollback(
 @verb
 def kill(server: ControlPlane, *, model: str, channel: str, reason: str, as_json: bool) -> Any:
     """Send a channel's devices back to the model embedded in their app, at once."""
-    server.kill(channel, model, reason)
+    switch = server.kill(channel, model, reason)
     if not as_json:
         console.print(f"Kill switch engaged for {model} on {channel}.")
+    return switch
 
 
 @cli.command()
@@ -204,6 +167,19 @@ def lift(server: ControlPlane, *, model: str, channel: str, reason: str, as_json
     server.lift(channel, model, reason)
     if not as_json:
         console.print(f"Kill switch lifted for {model} on {channel}.")
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("version", type=int)
+@click.option("--reason", required=True)
+@verb
+def yank(server: ControlPlane, *, model: str, version: int, reason: str, as_json: bool) -> Any:
+    """Withdraw VERSION of MODEL from new decisions."""
+    answer = server.yank(model, version, reason)
+    if not as_json:
+        console.print(f"{model} version {version} is yanked.")
+    return answer
 
 
 @cli.command()
@@ -242,17 +218,7 @@ def _released(
 
 
 def main() -> None:
-    try:
-        cli()
-    except Unreachable as error:
-        errors.print(f"[red]{error}[/red]")
-        sys.exit(UNREACHABLE)
-    except ApiError as error:
-        errors.print(f"[red]{error}[/red] ({error.code})")
-        sys.exit(REFUSED)
-    except TimeoutError as error:
-        errors.print(f"[red]{error}[/red]")
-        sys.exit(TOO_LONG)
+    cli()
 
 
 if __name__ == "__main__":

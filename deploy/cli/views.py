@@ -1,11 +1,13 @@
 """How answers look in a terminal: tables and progress bars."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -114,3 +116,19 @@ def release_table(releases: list[dict[str, Any]]) -> Table:
             release["reason"],
         )
     return table
+
+
+def plain_table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:
+    """The named members of each row, as they came."""
+    table = Table(*(column.replace("_", " ") for column in columns))
+    for row in rows:
+        table.add_row(*(escape(_plain(row[column])) for column in columns))
+    return table
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return json.dumps(value) if isinstance(value, dict) else str(value)

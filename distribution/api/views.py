@@ -3,143 +3,203 @@
 from typing import Any
 
 from django.utils import timezone
-from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from distribution import errors, services
-from distribution.models import Release, Revision
+from distribution.api.serializers import (
+    KillSwitchQuery,
+    KillSwitchSerializer,
+    LiftQuery,
+    ReleaseQuery,
+    ReleaseRequest,
+    ReleaseSerializer,
+    RevisionSerializer,
+    RollbackRequest,
+    RootSerializer,
+)
 from distribution.trust.tree import SignedTree
-from registry.api.access import find_application, find_channel, find_model, find_version
+from registry.api.access import find_channel, find_model, find_version
+from registry.api.base import NounView, Verb
+from registry.api.serializers import ReasonRequest
 from registry.blob_store import blob_store
+from registry.errors import NotFound
 from registry.models import Role
 
 
-class ReleaseRequest(serializers.Serializer[Any]):
-    model = serializers.CharField(max_length=63)
-    version = serializers.IntegerField(min_value=1)
-    reason = serializers.CharField(required=False, allow_blank=True, max_length=1000, default="")
+class ReleasesView(NounView):
+    verbs = {
+        "GET": Verb(
+            summary="The channel's releases, newest first",
+            role=Role.VIEWER,
+            query=ReleaseQuery,
+            answer=ReleaseSerializer,
+            many=True,
+        ),
+        "POST": Verb(
+            summary="Publish a version",
+            role=Role.RELEASER,
+            body=ReleaseRequest,
+            answer=ReleaseSerializer,
+            status=201,
+            idempotent=True,
+        ),
+    }
 
+    def get(self, request: Request, channel: str) -> Response:
+        wanted = self.query(request)
+        columns = {"model": "model_version__model__slug", "state": "state"}
+        conditions = {columns[name]: value for name, value in wanted.items() if name in columns}
+        releases = find_channel(self.application, channel).releases.filter(**conditions)
+        return self.page(request, releases.select_related("channel", "model_version__model"), by="-id")
 
-class RollbackRequest(serializers.Serializer[Any]):
-    model = serializers.CharField(max_length=63)
-    to_version = serializers.IntegerField(min_value=1, required=False, allow_null=True, default=None)
-    reason = serializers.CharField(max_length=1000)
-
-
-class ReasonRequest(serializers.Serializer[Any]):
-    reason = serializers.CharField(max_length=1000)
-
-
-class ReleaseSerializer(serializers.ModelSerializer[Release]):
-    channel = serializers.CharField(source="channel.slug")
-    model = serializers.CharField(source="model_version.model.slug")
-    version = serializers.IntegerField(source="model_version.number")
-
-    class Meta:
-        model = Release
-        fields = [
-            "id",
-            "channel",
-            "model",
-            "version",
-            "release_counter",
-            "state",
-            "is_rollback",
-            "reason",
-            "released_by",
-            "released_at",
-            "live_revision",
-        ]
-
-
-class RevisionSerializer(serializers.ModelSerializer[Revision]):
-    class Meta:
-        model = Revision
-        fields = ["number", "reason", "prepared_at", "published_at"]
-
-
-class ReleasesView(APIView):
-    def get(self, request: Request, application: str, channel: str) -> Response:
-        found = find_channel(find_application(request, application, Role.VIEWER), channel)
-        releases = found.releases.select_related("channel", "model_version__model")
-        return Response(ReleaseSerializer(releases, many=True).data)
-
-    def post(self, request: Request, application: str, channel: str) -> Response:
-        found = find_application(request, application, Role.RELEASER)
-        body = ReleaseRequest(data=request.data)
-        body.is_valid(raise_exception=True)
-        wanted: dict[str, Any] = body.validated_data
+    def post(self, request: Request, channel: str) -> Response:
+        wanted = self.body(request)
         release = services.publish(
-            channel=find_channel(found, channel),
-            version=find_version(find_model(found, wanted["model"]), wanted["version"]),
-            actor=request.user.get_username(),
+            channel=find_channel(self.application, channel),
+            version=find_version(find_model(self.application, wanted["model"]), wanted["version"]),
+            actor=self.actor(request),
             now=timezone.now(),
             reason=wanted["reason"],
         )
-        return Response(ReleaseSerializer(release).data, status=status.HTTP_201_CREATED)
+        return self.shown(request, release)
 
 
-class ReleaseView(APIView):
-    def get(self, request: Request, application: str, channel: str, release: int) -> Response:
-        found = find_channel(find_application(request, application, Role.VIEWER), channel)
+class ReleaseView(NounView):
+    verbs = {"GET": Verb(summary="One release and its state", role=Role.VIEWER, answer=ReleaseSerializer)}
+
+    def get(self, request: Request, channel: str, release: int) -> Response:
+        found = find_channel(self.application, channel)
         row = found.releases.select_related("channel", "model_version__model").filter(pk=release).first()
         if row is None:
             raise errors.ReleaseNotFound(f"expected the id of a release on {found}, got {release}")
-        return Response(ReleaseSerializer(row).data)
+        return self.shown(request, row)
 
 
-class RollbackView(APIView):
-    def post(self, request: Request, application: str, channel: str) -> Response:
-        found = find_application(request, application, Role.RELEASER)
-        body = RollbackRequest(data=request.data)
-        body.is_valid(raise_exception=True)
-        wanted: dict[str, Any] = body.validated_data
+class RollbackView(NounView):
+    verbs = {
+        "POST": Verb(
+            summary="Make an earlier version current again",
+            role=Role.RELEASER,
+            body=RollbackRequest,
+            answer=ReleaseSerializer,
+            status=201,
+            idempotent=True,
+        )
+    }
+
+    def post(self, request: Request, channel: str) -> Response:
+        wanted = self.body(request)
         release = services.roll_back(
-            channel=find_channel(found, channel),
-            model=find_model(found, wanted["model"]),
+            channel=find_channel(self.application, channel),
+            model=find_model(self.application, wanted["model"]),
             to_version=wanted["to_version"],
-            actor=request.user.get_username(),
+            actor=self.actor(request),
             now=timezone.now(),
             reason=wanted["reason"],
         )
-        return Response(ReleaseSerializer(release).data, status=status.HTTP_201_CREATED)
+        return self.shown(request, release)
 
 
-class KillSwitchView(APIView):
-    def post(self, request: Request, application: str, channel: str, model: str) -> Response:
-        return self._turn(services.engage_kill_switch, request, application, channel, model)
-
-    def delete(self, request: Request, application: str, channel: str, model: str) -> Response:
-        return self._turn(services.lift_kill_switch, request, application, channel, model)
-
-    def _turn(self, verb: Any, request: Request, application: str, channel: str, model: str) -> Response:
-        found = find_application(request, application, Role.RELEASER)
-        body = ReasonRequest(data=request.data)
-        body.is_valid(raise_exception=True)
-        verb(
-            channel=find_channel(found, channel),
-            model=find_model(found, model),
-            actor=request.user.get_username(),
-            now=timezone.now(),
-            reason=body.validated_data["reason"],
+class KillSwitchesView(NounView):
+    verbs = {
+        "GET": Verb(
+            summary="Kill switches of the channel, engaged and lifted, newest first",
+            role=Role.VIEWER,
+            query=KillSwitchQuery,
+            answer=KillSwitchSerializer,
+            many=True,
         )
-        return Response(status=status.HTTP_204_NO_CONTENT)
+    }
+
+    def get(self, request: Request, channel: str) -> Response:
+        wanted = self.query(request)
+        switches = find_channel(self.application, channel).kill_switches.select_related("channel", "model")
+        if "model" in wanted:
+            switches = switches.filter(model__slug=wanted["model"])
+        if wanted["engaged"] is not None:
+            switches = switches.filter(lifted_at__isnull=wanted["engaged"])
+        return self.page(request, switches, by="-id")
 
 
-class RevisionsView(APIView):
-    def get(self, request: Request, application: str) -> Response:
-        found = find_application(request, application, Role.VIEWER)
-        return Response(RevisionSerializer(found.revisions.all()[:100], many=True).data)
+class KillSwitchView(NounView):
+    """Neither needs If-Match: a stop must work at once, and a second one is refused as it is."""
+
+    verbs = {
+        "GET": Verb(summary="The engaged kill switch of a model", role=Role.VIEWER, answer=KillSwitchSerializer),
+        "POST": Verb(
+            summary="Send devices to the model embedded in their app",
+            role=Role.RELEASER,
+            body=ReasonRequest,
+            answer=KillSwitchSerializer,
+            status=201,
+            idempotent=True,
+        ),
+        "DELETE": Verb(summary="Serve the release again", role=Role.RELEASER, query=LiftQuery, status=204),
+    }
+
+    def get(self, request: Request, channel: str, model: str) -> Response:
+        found = find_channel(self.application, channel)
+        named = find_model(self.application, model)
+        row = found.kill_switches.filter(model=named, lifted_at__isnull=True).first()
+        if row is None:
+            raise NotFound(f"expected an engaged kill switch for {named} on {found}, found none", field="model")
+        return self.shown(request, row)
+
+    def post(self, request: Request, channel: str, model: str) -> Response:
+        wanted = self.body(request)
+        switch = services.engage_kill_switch(reason=wanted["reason"], **self._turn(request, channel, model))
+        return self.shown(request, switch)
+
+    def delete(self, request: Request, channel: str, model: str) -> Response:
+        sent = request.data if isinstance(request.data, dict) else {}
+        body = ReasonRequest(data={**self.query(request), **sent})
+        body.is_valid(raise_exception=True)
+        services.lift_kill_switch(reason=body.validated_data["reason"], **self._turn(request, channel, model))
+        return Response(status=204)
+
+    def _turn(self, request: Request, channel: str, model: str) -> dict[str, Any]:
+        return {
+            "channel": find_channel(self.application, channel),
+            "model": find_model(self.application, model),
+            "actor": self.actor(request),
+            "now": timezone.now(),
+        }
 
 
-class RootView(APIView):
+class RevisionsView(NounView):
+    verbs = {
+        "GET": Verb(
+            summary="Revisions of the signed tree, newest first",
+            role=Role.VIEWER,
+            answer=RevisionSerializer,
+            many=True,
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        return self.page(request, self.application.revisions.all(), by="-number")
+
+
+class RevisionView(NounView):
+    verbs = {"GET": Verb(summary="One revision", role=Role.VIEWER, answer=RevisionSerializer)}
+
+    def get(self, request: Request, revision: int) -> Response:
+        row = self.application.revisions.filter(number=revision).first()
+        if row is None:
+            raise NotFound(f"expected the number of a revision of {self.application}, got {revision}")
+        return self.shown(request, row)
+
+
+class RootView(NounView):
     """The trust root that an app embeds. Public in itself; asked for here by whoever builds the app."""
 
-    def get(self, request: Request, application: str) -> Response:
-        found = find_application(request, application, Role.VIEWER)
-        root = SignedTree(blob_store(), found.slug).root()
+    verbs = {"GET": Verb(summary="The root that the app embeds", role=Role.VIEWER, answer=RootSerializer)}
+
+    def get(self, request: Request) -> Response:
+        root = SignedTree(blob_store(), self.application.slug).root()
         if root is None:
-            raise errors.RootNotSigned(f"expected a signed root for {found}; the signer process has not made it yet")
-        return Response(root.to_dict())
+            raise errors.RootNotSigned(
+                f"expected a signed root for {self.application}; the signer process has not made it yet"
+            )
+        return self.shown(request, root.to_dict())

@@ -1,15 +1,49 @@
-from django.urls import path
+from django.urls import path, register_converter
 
-from registry.api import views
+from registry.api.views import applications, audit, device_classes, models, tokens
 
-MODEL = "applications/<str:application>/models/<str:model>"
+
+class UserNameConverter:
+    """What Django allows as a user name."""
+
+    regex = r"[\w.@+-]{1,150}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(UserNameConverter, "username")
+
+APPLICATION = "applications/<slug:application>"
+MODEL = f"{APPLICATION}/models/<slug:model>"
+VERSION = f"{MODEL}/versions/<int:number>"
 urlpatterns = [
-    path("applications", views.ApplicationsView.as_view()),
-    path("applications/<str:application>/channels", views.ChannelsView.as_view()),
-    path("applications/<str:application>/uploads", views.UploadsView.as_view()),
-    path("applications/<str:application>/models", views.ModelsView.as_view()),
-    path(f"{MODEL}/versions", views.VersionsView.as_view()),
-    path(f"{MODEL}/versions/<int:number>", views.VersionView.as_view()),
-    path(f"{MODEL}/versions/<int:number>/variants", views.VariantsView.as_view()),
-    path(f"{MODEL}/versions/<int:number>/yank", views.YankView.as_view()),
+    path("applications", applications.ApplicationsView.as_view()),
+    path(APPLICATION, applications.ApplicationView.as_view()),
+    path(f"{APPLICATION}/audit-log", audit.AuditLogView.as_view()),
+    path(f"{APPLICATION}/channels", applications.ChannelsView.as_view()),
+    path(f"{APPLICATION}/channels/<slug:channel>", applications.ChannelView.as_view()),
+    path(f"{APPLICATION}/device-class-match", device_classes.DeviceClassMatchView.as_view()),
+    path(f"{APPLICATION}/device-classes", device_classes.DeviceClassesView.as_view()),
+    path(f"{APPLICATION}/device-classes/<slug:device_class>", device_classes.DeviceClassView.as_view()),
+    path(f"{APPLICATION}/jobs", models.JobsView.as_view()),
+    path(f"{APPLICATION}/memberships", applications.MembershipsView.as_view()),
+    path(f"{APPLICATION}/memberships/<username:user>", applications.MembershipView.as_view()),
+    path(f"{APPLICATION}/uploads", models.UploadsView.as_view()),
+    path(f"{APPLICATION}/uploads/<int:upload>", models.UploadView.as_view()),
+    path(f"{APPLICATION}/models", models.ModelsView.as_view()),
+    path(MODEL, models.ModelView.as_view()),
+    path(f"{MODEL}/versions", models.VersionsView.as_view()),
+    path(VERSION, models.VersionView.as_view()),
+    path(f"{VERSION}/jobs", models.VersionJobsView.as_view()),
+    path(f"{VERSION}/jobs/<slug:recipe>", models.VersionJobView.as_view()),
+    path(f"{VERSION}/variants", models.VariantsView.as_view()),
+    path(f"{VERSION}/variants/<slug:variant>", models.VariantView.as_view()),
+    path(f"{VERSION}/yank", models.YankView.as_view()),
+    path("audit-log", audit.WholeAuditLogView.as_view()),
+    path("tokens", tokens.TokensView.as_view()),
+    path("tokens/<int:token>", tokens.TokenView.as_view()),
 ]

@@ -1,6 +1,14 @@
 """What exists: applications and who may touch them, models and their versions, variants, and the log of it all."""
 
-from registry.models.applications import ApiToken, Application, Channel, DeviceClass, Membership, Role
+from registry.models.applications import (
+    ApiToken,
+    Application,
+    Channel,
+    DeviceClass,
+    IdempotencyKey,
+    Membership,
+    Role,
+)
 from registry.models.audit import AuditEntry, PublishRequest
 from registry.models.conversions import ConversionJob, JobState
 from registry.models.versions import Artifact, ModelVersion, RegisteredModel, Upload, Variant, VariantFile
@@ -13,6 +21,7 @@ __all__ = [
     "Channel",
     "ConversionJob",
     "DeviceClass",
+    "IdempotencyKey",
     "JobState",
     "Membership",
     "ModelVersion",

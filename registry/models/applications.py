@@ -22,12 +22,23 @@ class SlugField(models.CharField):  # type: ignore[type-arg]
         super().__init__(**{"max_length": 63, "validators": [slug_validator], **options})  # type: ignore[arg-type]
 
 
+class RowVersionField(models.PositiveIntegerField):  # type: ignore[type-arg]
+    """How often the row was written. PostgreSQL counts (migration 0003), so that no writer can forget to.
+
+    Read the row again after writing it: the number in memory is the one before.
+    """
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**{"default": 1, "editable": False, **options})  # type: ignore[arg-type]
+
+
 class Application(models.Model):
     """The app, and key space, whose devices ask for models."""
 
     slug = SlugField(unique=True)
     name = models.CharField(max_length=200)
     created_at = models.DateTimeField()
+    row_version = RowVersionField()
 
     class Meta:
         ordering = ["slug"]
@@ -49,6 +60,7 @@ class Membership(models.Model):
     application = models.ForeignKey(Application, models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
     role = models.PositiveSmallIntegerField(choices=Role.choices)
+    row_version = RowVersionField()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["application", "user"], name="one_role_per_application")]
@@ -57,30 +69,78 @@ class Membership(models.Model):
         return f"{self.user}: {Role(self.role).label} of {self.application}"
 
 
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
+    def within(self, token: "ApiToken") -> Self:
+        """The tokens of the same user that can do no more than this one."""
+        found = self.filter(user=token.user_id, role__lte=token.role)
+        return found.filter(application=token.application_id) if token.application_id else found
+
+
 class ApiToken(models.Model):
-    """A script's key to the REST API. Only its SHA-256 is kept: 256 random bits need no slow hash."""
+    """A script's key to the REST API. Only its SHA-256 is kept: 256 random bits need no slow hash.
+
+    Its scope is a ceiling: it can do what its user may, up to `role`, and in `application` alone if one is named.
+    """
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="api_tokens")
     name = models.CharField(max_length=100)
+    role = models.PositiveSmallIntegerField(choices=Role.choices, default=Role.ADMINISTRATOR)
+    application = models.ForeignKey(Application, models.CASCADE, related_name="+", null=True, blank=True)
     token_sha256 = models.CharField(max_length=64, unique=True)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField()
 
+    objects = ApiTokenQuerySet.as_manager()
+
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_unscoped(self) -> bool:
+        return self.role == Role.ADMINISTRATOR and self.application_id is None
+
+    def reaches(self, application: Application) -> bool:
+        return self.application_id in (None, application.pk)
 
     @staticmethod
     def hash(token: str) -> str:
         return hashlib.sha256(token.encode()).hexdigest()
 
     @classmethod
-    def issue(cls, *, user: object, name: str, now: datetime, expires_at: datetime) -> tuple[Self, str]:
+    def issue(
+        cls,
+        *,
+        user: object,
+        name: str,
+        now: datetime,
+        expires_at: datetime,
+        role: Role = Role.ADMINISTRATOR,
+        application: Application | None = None,
+    ) -> tuple[Self, str]:
         """A new row and the token itself, which is shown this once and never stored."""
         token = f"aero_{secrets.token_urlsafe(32)}"
-        row = cls.objects.create(
-            user=user, name=name, token_sha256=cls.hash(token), created_at=now, expires_at=expires_at
-        )
+        row = cls(user=user, name=name, role=role, application=application, created_at=now, expires_at=expires_at)
+        row.token_sha256 = cls.hash(token)
+        row.save(force_insert=True)
         return row, token
+
+
+class IdempotencyKey(models.Model):
+    """A creation that was done once, and its answer, so that the same request sent again is not done twice."""
+
+    token = models.ForeignKey(ApiToken, models.CASCADE, related_name="idempotency_keys")
+    key = models.CharField(max_length=255)
+    request_sha256 = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(default=0)
+    headers = models.JSONField(default=dict)
+    answer = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["token", "key"], name="idempotency_key_per_token")]
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Channel(models.Model):
@@ -110,6 +170,7 @@ class DeviceClass(models.Model):
     selector = models.JSONField(default=dict, blank=True)
     variants = models.JSONField(default=list)
     delegate_order = models.JSONField(default=list, blank=True)
+    row_version = RowVersionField()
 
     class Meta:
         ordering = ["position"]

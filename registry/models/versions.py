@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.db import models
 
-from registry.models.applications import Application, SlugField
+from registry.models.applications import Application, RowVersionField, SlugField
 
 
 class Artifact(models.Model):
@@ -35,6 +35,7 @@ class RegisteredModel(models.Model):
     slug = SlugField()
     name = models.CharField(max_length=200)
     created_at = models.DateTimeField()
+    row_version = RowVersionField()
 
     class Meta:
         ordering = ["slug"]

@@ -1,0 +1,79 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from distribution.models import KillSwitch, Release, Revision
+from registry.api.pages import PageQuery
+from registry.api.serializers import Body
+
+
+class ReleaseRequest(Body):
+    model = serializers.CharField(max_length=63)
+    version = serializers.IntegerField(min_value=1)
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=1000, default="")
+
+
+class RollbackRequest(Body):
+    model = serializers.CharField(max_length=63)
+    to_version = serializers.IntegerField(min_value=1, required=False, allow_null=True, default=None)
+    reason = serializers.CharField(max_length=1000)
+
+
+class ReleaseSerializer(serializers.ModelSerializer[Release]):
+    channel = serializers.CharField(source="channel.slug")
+    model = serializers.CharField(source="model_version.model.slug")
+    version = serializers.IntegerField(source="model_version.number")
+
+    class Meta:
+        model = Release
+        fields = [
+            "id",
+            "channel",
+            "model",
+            "version",
+            "release_counter",
+            "state",
+            "is_rollback",
+            "reason",
+            "released_by",
+            "released_at",
+            "live_revision",
+        ]
+
+
+class ReleaseQuery(PageQuery):
+    model = serializers.CharField(max_length=63, required=False)
+    state = serializers.ChoiceField(choices=Release.State.choices, required=False)
+
+
+class KillSwitchSerializer(serializers.ModelSerializer[KillSwitch]):
+    channel = serializers.CharField(source="channel.slug")
+    model = serializers.CharField(source="model.slug")
+
+    class Meta:
+        model = KillSwitch
+        fields = ["id", "channel", "model", "reason", "engaged_by", "engaged_at", "lifted_by", "lifted_at"]
+
+
+class KillSwitchQuery(PageQuery):
+    model = serializers.CharField(max_length=63, required=False)
+    engaged = serializers.BooleanField(required=False, allow_null=True, default=None)
+
+
+class LiftQuery(serializers.Serializer[Any]):
+    reason = serializers.CharField(
+        max_length=1000, required=False, help_text="Here or as the body's member of the same name."
+    )
+
+
+class RevisionSerializer(serializers.ModelSerializer[Revision]):
+    class Meta:
+        model = Revision
+        fields = ["number", "reason", "prepared_at", "published_at"]
+
+
+class RootSerializer(serializers.Serializer[Any]):
+    """A TUF root as python-tuf writes it."""
+
+    signed = serializers.DictField()
+    signatures = serializers.ListField(child=serializers.DictField())

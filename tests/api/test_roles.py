@@ -1,0 +1,162 @@
+"""Who may do what, for every method of every address. A method that is missing from this table fails.
+
+The table stands here and not in the code that it checks: a role that is changed by mistake differs from it.
+"""
+
+import pytest
+from django.test import Client
+
+from registry import services
+from registry.models import ApiToken, Role
+from tests import factories
+from tests.api.routes import endpoints, filled
+from tests.factories import NOW
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("services", "own_store")]
+
+ANYBODY, CALLER, SUPERUSER = "anybody", "caller with a token", "superuser"
+VIEWER, EDITOR, RELEASER, ADMINISTRATOR = Role.VIEWER, Role.EDITOR, Role.RELEASER, Role.ADMINISTRATOR
+APPLICATION = "applications/{application}"
+MODEL = f"{APPLICATION}/models/{{model}}"
+VERSION = f"{MODEL}/versions/{{number}}"
+CHANNEL = f"{APPLICATION}/channels/{{channel}}"
+NEEDED = {
+    ("GET", "schema"): ANYBODY,
+    ("GET", "docs"): ANYBODY,
+    ("GET", "applications"): CALLER,
+    ("POST", "applications"): SUPERUSER,
+    ("GET", "audit-log"): SUPERUSER,
+    ("GET", "tokens"): CALLER,
+    ("POST", "tokens"): CALLER,
+    ("GET", "tokens/{token}"): CALLER,
+    ("DELETE", "tokens/{token}"): CALLER,
+    ("GET", APPLICATION): VIEWER,
+    ("PATCH", APPLICATION): ADMINISTRATOR,
+    ("GET", f"{APPLICATION}/audit-log"): VIEWER,
+    ("GET", f"{APPLICATION}/channels"): VIEWER,
+    ("POST", f"{APPLICATION}/channels"): ADMINISTRATOR,
+    ("GET", CHANNEL): VIEWER,
+    ("POST", f"{APPLICATION}/device-class-match"): VIEWER,
+    ("GET", f"{APPLICATION}/device-classes"): VIEWER,
+    ("POST", f"{APPLICATION}/device-classes"): RELEASER,
+    ("PUT", f"{APPLICATION}/device-classes"): RELEASER,
+    ("GET", f"{APPLICATION}/device-classes/{{device_class}}"): VIEWER,
+    ("PUT", f"{APPLICATION}/device-classes/{{device_class}}"): RELEASER,
+    ("DELETE", f"{APPLICATION}/device-classes/{{device_class}}"): RELEASER,
+    ("GET", f"{APPLICATION}/jobs"): VIEWER,
+    ("GET", f"{APPLICATION}/memberships"): VIEWER,
+    ("POST", f"{APPLICATION}/memberships"): ADMINISTRATOR,
+    ("GET", f"{APPLICATION}/memberships/{{user}}"): VIEWER,
+    ("PUT", f"{APPLICATION}/memberships/{{user}}"): ADMINISTRATOR,
+    ("DELETE", f"{APPLICATION}/memberships/{{user}}"): ADMINISTRATOR,
+    ("GET", f"{APPLICATION}/uploads"): EDITOR,
+    ("POST", f"{APPLICATION}/uploads"): EDITOR,
+    ("GET", f"{APPLICATION}/uploads/{{upload}}"): EDITOR,
+    ("GET", f"{APPLICATION}/models"): VIEWER,
+    ("POST", f"{APPLICATION}/models"): EDITOR,
+    ("GET", MODEL): VIEWER,
+    ("PATCH", MODEL): EDITOR,
+    ("GET", f"{MODEL}/versions"): VIEWER,
+    ("POST", f"{MODEL}/versions"): EDITOR,
+    ("GET", VERSION): VIEWER,
+    ("GET", f"{VERSION}/jobs"): VIEWER,
+    ("GET", f"{VERSION}/jobs/{{recipe}}"): VIEWER,
+    ("GET", f"{VERSION}/variants"): VIEWER,
+    ("GET", f"{VERSION}/variants/{{variant}}"): VIEWER,
+    ("POST", f"{VERSION}/yank"): RELEASER,
+    ("GET", f"{CHANNEL}/releases"): VIEWER,
+    ("POST", f"{CHANNEL}/releases"): RELEASER,
+    ("GET", f"{CHANNEL}/releases/{{release}}"): VIEWER,
+    ("POST", f"{CHANNEL}/rollback"): RELEASER,
+    ("GET", f"{CHANNEL}/kill-switches"): VIEWER,
+    ("GET", f"{CHANNEL}/kill-switches/{{model}}"): VIEWER,
+    ("POST", f"{CHANNEL}/kill-switches/{{model}}"): RELEASER,
+    ("DELETE", f"{CHANNEL}/kill-switches/{{model}}"): RELEASER,
+    ("GET", f"{APPLICATION}/revisions"): VIEWER,
+    ("GET", f"{APPLICATION}/revisions/{{revision}}"): VIEWER,
+    ("GET", f"{APPLICATION}/trust/root"): VIEWER,
+}
+BY_ROLE = sorted((method, path, role) for (method, path), role in NEEDED.items() if isinstance(role, Role))
+
+
+def test_the_table_names_every_method_of_every_address_and_no_other():
+    assert set(endpoints()) == set(NEEDED)
+
+
+@pytest.fixture
+def app():
+    app = factories.application()
+    version = factories.converted_version(app)
+    factories.job(version, "tflite-float32")
+    return app
+
+
+def ask(method, path, **headers):
+    client = Client(headers=headers)
+    return client.generic(method, filled(path), "{}", content_type="application/json")
+
+
+def bearer(user, **scope):
+    token = ApiToken.issue(user=user, name="t", now=NOW, expires_at=NOW.replace(year=2100), **scope)[1]
+    return {"Authorization": f"Bearer {token}"}
+
+
+def member(app, role, name="caller"):
+    user = factories.user(name)
+    services.grant(application=app, user=user, role=role, actor="tests", now=NOW)
+    return user
+
+
+def require_refused(answer, words):
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_allowed"), answer.content
+    assert answer["Content-Type"] == "application/problem+json"
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(key for key, role in NEEDED.items() if role != ANYBODY))
+def test_nobody_does_anything_without_a_token(app, method, path):
+    assert ask(method, path).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path", "needed"), BY_ROLE)
+def test_each_role_does_its_verbs_and_is_refused_the_others(app, method, path, needed):
+    for role in Role:
+        answer = ask(method, path, **bearer(member(app, role, role.label)))
+        if role < needed:
+            require_refused(answer, f"expected the role {needed.label} in demo, got {role.label}")
+        else:
+            assert answer.status_code not in (401, 403, 405), answer.content
+            assert answer.status_code < 500 or answer.json()["code"] == "root_not_signed"
+
+
+@pytest.mark.parametrize(("method", "path", "needed"), BY_ROLE)
+def test_a_stranger_and_a_token_of_less_reach_are_refused(app, method, path, needed):
+    require_refused(ask(method, path, **bearer(factories.user("stranger"))), "got no role")
+    root = factories.user("root", superuser=True)
+    other = factories.application("other")
+    require_refused(
+        ask(method, path, **bearer(root, application=other)), "expected a token for demo, got one for other"
+    )
+    if needed > Role.VIEWER:
+        require_refused(ask(method, path, **bearer(root, role=Role.VIEWER)), "a token that goes up to viewer")
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(key for key, role in NEEDED.items() if role == SUPERUSER))
+def test_what_is_the_superusers_alone(app, method, path):
+    require_refused(ask(method, path, **bearer(member(app, ADMINISTRATOR))), "expected a superuser")
+    root = factories.user("root", superuser=True)
+    require_refused(ask(method, path, **bearer(root, role=Role.RELEASER)), "a narrower one")
+    require_refused(ask(method, path, **bearer(root, application=app)), "a narrower one")
+    assert ask(method, path, **bearer(root)).status_code in (200, 400)
+
+
+def test_a_method_without_a_verb_cannot_be_written():
+    from registry.api.base import NounView
+
+    with pytest.raises(TypeError, match="expected verbs for"):
+        type("Open", (NounView,), {"get": lambda self, request: None})
+
+
+@pytest.mark.parametrize("path", ["schema", "docs"])
+def test_the_document_is_open(path):
+    assert Client().get(f"/api/v1/{path}").status_code == 200
