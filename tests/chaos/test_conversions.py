@@ -5,8 +5,6 @@ failure and is reported as such, for a model that crashes its converter would do
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +13,7 @@ import psutil
 import pytest
 import redis
 
+from tests.chaos.keras_source import write_tiny_keras
 from tests.chaos.stack import Stack, is_alive, kill_all, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
@@ -23,11 +22,6 @@ LOOK_SECONDS = 0.005
 RECIPE = "tflite-as-is"
 UNFINISHED = ("waiting", "queued", "running")
 TENSORFLOW_BYTES = 300 << 20  # a process this large is past importing it
-KERAS = """
-import sys, keras
-model = keras.Sequential([keras.Input((4,), name="image"), keras.layers.Dense(3, name="score")])
-model.save(sys.argv[1])
-"""
 
 
 class JobRow(NamedTuple):
@@ -162,7 +156,7 @@ def test_a_job_that_loses_its_worker_every_time_is_given_up(stack, tiny_tflite):
 @pytest.mark.convert
 def test_the_converter_killed_during_a_trace(stack, tmp_path):
     source = tmp_path / "tiny.keras"
-    subprocess.run([sys.executable, "-c", KERAS, str(source)], check=True, capture_output=True)
+    write_tiny_keras(source)
     jobs = push(stack, source, "tflite-float32")
     process = wait_for_step(stack, "trace")
     until(lambda: process.memory_info().rss > TENSORFLOW_BYTES, "TensorFlow to be loaded", 60, LOOK_SECONDS)
