@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import machine, p1_poll, p2_not_modified, plot, report
-from bench.harness import Harness
+from bench.harness import Harness, Patience
 from bench.outcome import Measurement
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ class OutOfTime(BaseException):
 @click.argument("identifiers", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
 @click.option("--seconds", default=3, show_default=True, type=click.IntRange(1, 30), help="Length of one run.")
+@click.option("--patience", default=60, show_default=True, help="Seconds to spend on waiting for quiet neighbours.")
 @click.option("--limit", default=235, show_default=True, help="Seconds after which everything is stopped.")
 @click.option("--output", default=_FOLDER, type=click.Path(path_type=Path, file_okay=False, exists=True))
-def main(identifiers: tuple[str, ...], rounds: int, seconds: int, limit: int, output: Path) -> None:
+def main(identifiers: tuple[str, ...], rounds: int, seconds: int, patience: int, limit: int, output: Path) -> None:
     """Measure IDENTIFIERS (all without any): ratios to a reference in the same run."""
     settings = {"rounds": rounds, "seconds_per_run": seconds}
     described: dict[str, Any] = {}
@@ -52,8 +53,10 @@ def main(identifiers: tuple[str, ...], rounds: int, seconds: int, limit: int, ou
         else:
             described = machine.describe()
             os.sched_setaffinity(0, {cores.generator})
-            harness = Harness(folder, cores, rounds, seconds, click.echo)
-            taken = [_measured(module, harness) for module in chosen]
+            for module in chosen:
+                share = Patience(patience / len(chosen))
+                taken.append(_measured(module, Harness(folder, cores, rounds, seconds, share, click.echo)))
+                settings["runs_repeated"] = settings.get("runs_repeated", 0) + share.repeated
             described["load_average_after"] = round(os.getloadavg()[0], 2)
     report.write(output, described or machine.describe(), settings, taken)
     for measurement in taken:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _LOAD_SCRIPT = Path(__file__).with_name("load.lua")
 _WARM_UP_SECONDS = 1
 _MILLISECONDS = 1_000.0
+_LOOK_SECONDS = 0.3
+DISTURBED = 0.1
 
 
 class MeasurementError(Exception):
@@ -54,12 +56,21 @@ class Run:
     pause_ms: float = 0.0
 
 
+@dataclass
+class Patience:
+    """Seconds that may still go into waiting for neighbours and into repeating what they disturbed."""
+
+    seconds: float
+    repeated: int = 0
+
+
 @dataclass(frozen=True)
 class Harness:
     folder: Path
     cores: Cores
     rounds: int
     seconds: int
+    patience: Patience
     say: Callable[[str], None]
 
     @property
@@ -79,7 +90,7 @@ class Harness:
         for number in range(1, self.rounds + 1):
             order = list(enumerate(runs))
             for index, run in order if number % 2 else reversed(order):
-                sample = self.sample(run, seed=number, seconds=self.seconds)
+                sample = self._undisturbed(run, seed=number)
                 taken[index].append(sample)
                 self.say(f"  round {number}/{self.rounds}  {run.load:22} {run.server.name:14} {_brief(sample)}")
         return [Series(run.server.name, run.load, tuple(samples)) for run, samples in zip(runs, taken, strict=True)]
@@ -95,12 +106,32 @@ class Harness:
         reached_ms = connections / self.sample(trial, seed=0, seconds=_WARM_UP_SECONDS).requests_per_second * 1_000
         return replace(trial, pause_ms=max(0.1, wanted_ms - (reached_ms - wanted_ms)))
 
+    def _undisturbed(self, run: Run, *, seed: int) -> Sample:
+        """Repeated while neighbours take more than a tenth of a core and patience lasts. Its rate is no reason."""
+        while True:
+            self._await_quiet()
+            sample = self.sample(run, seed=seed, seconds=self.seconds)
+            if sample.others_share <= DISTURBED or self.patience.seconds < self.seconds:
+                return sample
+            self.patience.seconds -= self.seconds
+            self.patience.repeated += 1
+
+    def _await_quiet(self) -> None:
+        while self.patience.seconds > 0:
+            before = self._busy_seconds()
+            time.sleep(_LOOK_SECONDS)
+            spent = (after - earlier for after, earlier in zip(self._busy_seconds(), before, strict=True))
+            if max(spent) <= DISTURBED * _LOOK_SECONDS:
+                return
+            self.patience.seconds -= _LOOK_SECONDS
+
     def sample(self, run: Run, *, seed: int, seconds: int) -> Sample:
         server_before, busy_before, began = run.server.cpu_seconds(), self._busy_seconds(), time.monotonic()
         counted, generator_seconds = self._generate(run, seed, seconds)
         elapsed = time.monotonic() - began
         server_seconds = run.server.cpu_seconds() - server_before
-        others = self._busy_seconds() - busy_before - server_seconds
+        busy = [after - before for after, before in zip(self._busy_seconds(), busy_before, strict=True)]
+        others = max(busy[0] - server_seconds, busy[1] - generator_seconds)
         sample = Sample(
             requests=counted["requests"],
             requests_per_second=counted["requests"] / (counted["microseconds"] / 1e6),
@@ -136,9 +167,14 @@ class Harness:
         counts: dict[str, int] = json.loads(last)
         return counts, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    def _busy_seconds(self) -> float:
-        times = psutil.cpu_times(percpu=True)[self.cores.server]
-        return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+    def _busy_seconds(self) -> tuple[float, float]:
+        """Of the server's core and of the generator's, whoever used them."""
+        cores = psutil.cpu_times(percpu=True)
+        server, generator = (
+            float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+            for times in (cores[self.cores.server], cores[self.cores.generator])
+        )
+        return server, generator
 
 
 def _brief(sample: Sample) -> str:

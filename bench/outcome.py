@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class Sample:
     """One run of the load generator against one server. CPU shares are of one core, 0..1.
 
-    `others_share` is what everybody else used of the server's core meanwhile: above a few hundredths, the round was
-    disturbed. `server_cpu_us` is the server's CPU time per request, which a busy neighbour disturbs far less.
+    `others_share` is what everybody else used meanwhile, of the server's core or the generator's, whichever is more:
+    above a tenth, the round was disturbed. `server_cpu_us` is the server's CPU time per request, which a busy neighbour
+    disturbs far less.
     """
 
     requests: int
@@ -57,7 +58,7 @@ class Series:
     samples: tuple[Sample, ...]
 
     def median(self, figure: str) -> float:
-        return median(getattr(sample, figure) for sample in self.samples)
+        return float(median(getattr(sample, figure) for sample in self.samples))
 
     def to_json(self) -> dict[str, Any]:
         figures = Sample.__dataclass_fields__

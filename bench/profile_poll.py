@@ -76,7 +76,7 @@ class Driver:
     def call(self, polled: Polled) -> None:
         """One whole poll. The coroutine ends at its first step, because nothing in it waits."""
         try:
-            self.app(polled.scope, self._receive, self._send).send(None)  # type: ignore[attr-defined]
+            self.app(polled.scope, self._receive, self._send).send(None)
         except StopIteration:
             return
         raise AssertionError("expected a poll that waits for nothing")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bench.harness import DISTURBED
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bench.outcome import Measurement, Ratio, Series
 
-_DISTURBED = 0.05
 _HEAD = """\
 # Results of `make bench`
 
 Figures of one machine and one hour; the ratios are what to compare. A ratio is the median of the rounds' own ratios,
 because subject and reference alternate; its range is beside it. "Aim" is the line of the design, not a promise.
-The server has one core to itself, `wrk` another; "others" is what the rest of the machine took of the server's core.
+The server is pinned to one core, `wrk` to another; "others" is what the rest of the machine took of the worse of the
+two. A run in which they took more than a tenth is repeated while there is time; the ones left disturbed are counted.
+CPU per request is the server's own and feels neighbours far less: where a server could not fill its core, trust it.
+At half load connections pause at random between requests, since `wrk` knows no rate.
 """
 
 
@@ -49,9 +53,9 @@ def lines(measurement: Measurement) -> Iterator[str]:
     yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
     yield from (_series_row(series) for series in measurement.series)
     yield "\n" + " · ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in measurement.facts.items())
-    disturbed = sum(sample.others_share > _DISTURBED for series in measurement.series for sample in series.samples)
+    disturbed = sum(sample.others_share > DISTURBED for series in measurement.series for sample in series.samples)
     total = sum(len(series.samples) for series in measurement.series)
-    yield f"\nRounds in which others took more than {_DISTURBED:.0%} of the server's core: {disturbed} of {total}.\n"
+    yield f"\nRuns in which others took more than {DISTURBED:.0%} of a core: {disturbed} of {total}.\n"
 
 
 def _ratio_row(ratio: Ratio) -> str:
