@@ -1,7 +1,12 @@
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 
 
 class DeployConfig(AppConfig):
     """Commands of the whole system; it has no models."""
 
     name = "deploy"
+
+
+class AerogramAdminConfig(AdminConfig):
+    default_site = "deploy.admin_site.AerogramAdminSite"

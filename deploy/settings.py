@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from deploy import env
+from deploy.admin_navigation import NAVIGATION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = env.folder("AEROGRAM_VAR_DIR", BASE_DIR / "var")
@@ -19,8 +20,8 @@ CSRF_TRUSTED_ORIGINS = env.items("AEROGRAM_TRUSTED_ORIGINS", [])
 ROOT_URLCONF = "deploy.urls"
 WSGI_APPLICATION = "deploy.wsgi.application"
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "deploy.apps.AerogramAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -171,7 +172,40 @@ SPECTACULAR_SETTINGS = {
         "ReleaseStateEnum": "distribution.models.Release.State",
     },
 }
-UNFOLD = {"SITE_TITLE": "Aerogram", "SITE_HEADER": "Aerogram", "SITE_SYMBOL": "rocket_launch"}
+
+# Admin ---------------------------------------------------------------------------------------------------------------
+LOGIN_REDIRECT_URL = "admin:index"
+UNFOLD = {
+    "SITE_TITLE": "Aerogram",
+    "SITE_HEADER": "Aerogram",
+    "SITE_SUBHEADER": "models on devices",
+    "SITE_SYMBOL": "rocket_launch",
+    "SITE_URL": None,
+    "SHOW_HISTORY": False,  # the audit log tells more, and of scripts too
+    "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/registry/icon.svg"}],
+    "STYLES": ["/static/registry/aerogram.css"],
+    "COLORS": {
+        "primary": {
+            "50": "oklch(97% .014 254.6)",
+            "100": "oklch(93.2% .032 255.6)",
+            "200": "oklch(88.2% .059 254.1)",
+            "300": "oklch(80.9% .105 251.8)",
+            "400": "oklch(70.7% .165 254.6)",
+            "500": "oklch(62.3% .214 259.8)",
+            "600": "oklch(54.6% .245 262.9)",
+            "700": "oklch(48.8% .243 264.4)",
+            "800": "oklch(42.4% .199 265.6)",
+            "900": "oklch(37.9% .146 265.5)",
+            "950": "oklch(28.2% .091 267.9)",
+        }
+    },
+    "SIDEBAR": {
+        "show_search": False,
+        "show_all_applications": False,
+        "navigation": NAVIGATION,
+    },
+}
 
 LOGGING = {
     "version": 1,

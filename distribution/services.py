@@ -22,7 +22,7 @@ def publish(*, channel: Channel, version: ModelVersion, actor: str, now: datetim
     """
     with transaction.atomic():
         newest = _newest_release(channel, version.model)
-        _require_releasable(version)
+        require_releasable(version)
         if newest is not None and newest.model_version_id == version.pk:
             raise errors.AlreadyReleased(f"expected another version than {version}, which {channel} has")
         release = _release(channel, version, actor=actor, now=now, reason=reason, is_rollback=False)
@@ -125,7 +125,8 @@ def _newest_release(channel: Channel, model: RegisteredModel) -> Release | None:
     return Release.objects.filter(channel=channel, model_version__model=model).first()
 
 
-def _require_releasable(version: ModelVersion) -> None:
+def require_releasable(version: ModelVersion) -> None:
+    """Raises `VersionYanked`, `ConversionsUnfinished` or `NothingToRelease`."""
     if version.yanked_at is not None:
         raise VersionYanked(f"expected a version in use, got {version}, which was yanked: {version.yank_reason}")
     unfinished = list(version.jobs.unfinished().values_list("recipe", flat=True))

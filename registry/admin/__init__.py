@@ -7,8 +7,9 @@ from django.contrib.auth.models import Group, User
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from registry.admin.applications import ApplicationAdmin, ChannelAdmin, DeviceClassAdmin
+from registry.admin.applications import ApplicationAdmin, ChannelAdmin
 from registry.admin.audit import AuditEntryAdmin
+from registry.admin.device_classes import DeviceClassAdmin
 from registry.admin.versions import ModelVersionAdmin, RegisteredModelAdmin
 
 admin.site.unregister(User)

@@ -1,30 +1,88 @@
 """What the admin's pages share."""
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
-from django.db.models import Model
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin, TabularInline
+from django.contrib import admin
+from django.contrib.admin.utils import get_fields_from_path
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
 
-M = TypeVar("M", bound=Model)
+from registry.admin import access
+from registry.models import Application, ModelVersion, Role
 
-
-class ShownOnly:
-    """No button that would write past the services."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
-        return False
+# Apps above the registry add what they know of a version here: where it is live, and the way to publish it.
+version_panels: list[Callable[[HttpRequest, ModelVersion], SafeString]] = []
 
 
-class ShownAdmin(ShownOnly, ModelAdmin):  # type: ignore[misc]
-    pass
+class MemberAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rows of one's own applications only; adding and changing need the roles named, None means nobody."""
+
+    application_path: ClassVar[str] = "application"
+    add_role: ClassVar[Role | None] = None
+    change_role: ClassVar[Role | None] = None
+    delete_role: ClassVar[Role | None] = None
+    empty_words: ClassVar[tuple[str, str]] = ("Nothing here yet", "")
+    list_filter_submit = False
+    actions = None
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        """Of relations only what the user's own rows have: a filter must not name what one may not see."""
+        filters = super().get_list_filter(request)
+        return [(name, admin.RelatedOnlyFieldListFilter) if self._is_relation(name) else name for name in filters]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.filter(**{f"{self.application_path}__in": access.applications(request)})
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return access.member_of(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return access.holds(request, Role.VIEWER, self._application_id(obj))
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return self.add_role is not None and access.holds(request, self.add_role)
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.change_role is not None and access.holds(request, self.change_role, self._application_id(obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return self.delete_role is not None and access.holds(request, self.delete_role, self._application_id(obj))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """A list without a single row says what will stand there, and how to begin."""
+        if self.has_view_permission(request) and not request.GET and not self.get_queryset(request).exists():
+            return self.page(request, "registry/empty_list.html", "", words=self.empty_words)
+        answer: HttpResponse = super().changelist_view(request, extra_context)
+        return answer
+
+    def page(
+        self, request: HttpRequest, template: str, title: str, *, status: int = 200, **context: Any
+    ) -> TemplateResponse:
+        """One of our own pages, inside the admin's frame."""
+        request.current_app = self.admin_site.name
+        frame = self.admin_site.each_context(request)
+        opts = {"opts": self.opts, "title": title, "has_add_permission": self.has_add_permission(request)}
+        return TemplateResponse(request, template, {**frame, **opts, **context}, status=status)
+
+    def find(self, request: HttpRequest, pk: object, role: Role = Role.VIEWER) -> Any:
+        """The row of that id. Raises `Http404` or `NotAllowed`."""
+        return access.find(request, self.model.objects.all(), pk, role, self.application_path)
+
+    def _is_relation(self, path: str) -> bool:
+        return bool(get_fields_from_path(self.model, path)[-1].is_relation)
+
+    def _application_id(self, row: Model | None) -> int | None:
+        return None if row is None else access.application_of(row, self.application_path).pk
 
 
-class ShownInline(ShownOnly, TabularInline):  # type: ignore[misc]
-    extra = 0
+def choose_application(request: HttpRequest, role: Role) -> tuple[list[Application], Application | None]:
+    """Those the user may choose among, and the one chosen by `?application=`, or the only one."""
+    allowed = list(access.applications(request, role))
+    wanted = request.GET.get("application", "")
+    chosen = next((application for application in allowed if application.slug == wanted), None)
+    return allowed, chosen or (allowed[0] if allowed else None)

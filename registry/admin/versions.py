@@ -1,61 +1,203 @@
-from django.contrib import admin
+"""Models and their versions: how far conversions are, what each variant costs, and withdrawing a version."""
 
-from registry.admin.shared import ShownAdmin, ShownInline
-from registry.models import ConversionJob, ModelVersion, RegisteredModel, Variant
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.safestring import SafeString
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from registry import services
+from registry.admin import access, comparison, picture, shared
+from registry.admin.shared import MemberAdmin
+from registry.admin.uploads import receive_view, register_view, upload_page
+from registry.conversion.plan import TRACE
+from registry.errors import DomainError
+from registry.models import ConversionJob, JobState, ModelVersion, RegisteredModel, Role
+from registry.models.conversions import UNFINISHED
+from registry.templatetags.aerogram import state
+
+FAILED_STATES = (
+    JobState.FAILED,
+    JobState.TIMED_OUT,
+    JobState.OUT_OF_MEMORY,
+    JobState.CRASHED,
+    JobState.PARITY_MISSED,
+)
 
 
-class ModelVersionInline(ShownInline):
-    model = ModelVersion
-    fields = ["number", "source_file_name", "registered_by", "registered_at", "yanked_at"]
-    show_change_link = True
+class YankForm(forms.Form):
+    reason = forms.CharField(
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), max_length=2000, help_text="Stands in the audit log."
+    )
+
+
+def progress(jobs: Sequence[ConversionJob]) -> dict[str, Any]:
+    """How far a version's conversions are, in numbers and one word."""
+    counted = [job for job in jobs if job.state != JobState.NOT_APPLICABLE]
+    finished = [job for job in counted if job.state not in UNFINISHED]
+    failed = [job for job in counted if job.state in FAILED_STATES]
+    is_open = len(finished) < len(counted)
+    return {
+        "total": len(counted),
+        "finished": len(finished),
+        "failed": len(failed),
+        "percent": round(100 * len(finished) / len(counted)) if counted else 100,
+        "is_open": is_open,
+        "state": JobState.RUNNING if is_open else JobState.FAILED if failed else JobState.SUCCEEDED,
+    }
 
 
 @admin.register(RegisteredModel)
-class RegisteredModelAdmin(ShownAdmin):
-    list_display = ["slug", "application", "created_at"]
+class RegisteredModelAdmin(MemberAdmin):
+    list_display = ["slug", "application", "newest", "conversions", "created_at"]
     list_filter = ["application"]
-    fields = ["application", "slug", "name", "created_at"]
-    inlines = [ModelVersionInline]
+    search_fields = ["slug", "name"]
+    add_role = Role.EDITOR
+    empty_words = (
+        "No model yet",
+        "Upload a trained .keras, SavedModel or .tflite file: its first version makes the model.",
+    )
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RegisteredModel]:
+        versions = ModelVersion.objects.prefetch_related("jobs")
+        return (
+            super().get_queryset(request).select_related("application").prefetch_related(Prefetch("versions", versions))
+        )
 
-class VariantInline(ShownInline):
-    model = Variant
-    fields = ["name", "size", "accuracy", "parity", "host_latency"]
-    readonly_fields = fields
-
-    @admin.display(description="bytes")
-    def size(self, variant: Variant) -> str:
-        return f"{variant.size_bytes:,}"
-
-    @admin.display
-    def accuracy(self, variant: Variant) -> str:
-        measured = variant.report.get("accuracy")
-        return f"{measured['value']:.4f} (source {measured['source_value']:.4f})" if measured else "not measured"
-
-    @admin.display(description="parity: greatest error")
-    def parity(self, variant: Variant) -> str:
-        measured = variant.report.get("parity")
-        return f"{measured['max_abs_error']:.2g}" if measured else "–"
-
-    @admin.display(description="latency (x86, relative)")
-    def host_latency(self, variant: Variant) -> str:
-        measured = variant.report.get("latency_host")
-        return f"{measured['p50_us']:,.0f} µs" if measured else "–"
-
-
-class ConversionJobInline(ShownInline):
-    model = ConversionJob
-    fields = ["recipe", "state", "attempts", "started_at", "finished_at", "why"]
-    readonly_fields = fields
+    @admin.display(description="newest version")
+    def newest(self, model: RegisteredModel) -> str:
+        newest = next(iter(model.versions.all()), None)
+        return f"{newest.number}, {newest.registered_at:%Y-%m-%d %H:%M}" if newest else "none"
 
     @admin.display
-    def why(self, job: ConversionJob) -> str:
-        return str((job.report.get("error") or {}).get("detail", ""))
+    def conversions(self, model: RegisteredModel) -> SafeString | str:
+        newest = next(iter(model.versions.all()), None)
+        return state(progress(list(newest.jobs.all()))["state"]) if newest else "–"
+
+    def add_view(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
+        """The first version makes the model."""
+        return upload_page(self, request)
+
+    def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
+        model: RegisteredModel = self.find(request, object_id)
+        versions = list(model.versions.select_related("source").prefetch_related("jobs", "variants"))
+        for version in versions:
+            version.progress = progress(list(version.jobs.all()))  # type: ignore[attr-defined]
+            version.measured = comparison.rows(version)  # type: ignore[attr-defined]
+        can_upload = access.holds(request, Role.EDITOR, model.application_id)
+        return self.page(
+            request, "registry/model.html", str(model), model=model, versions=versions, can_upload=can_upload
+        )
 
 
 @admin.register(ModelVersion)
-class ModelVersionAdmin(ShownAdmin):
-    list_display = ["__str__", "source_format", "registered_by", "registered_at", "yanked_at"]
+class ModelVersionAdmin(MemberAdmin):
+    list_display = ["name", "application", "source_file_name", "conversions", "registered_by", "registered_at"]
     list_filter = ["model__application", "model"]
-    fields = ["model", "number", "source_file_name", "source_format", "source", "evaluation_set", "labels", "notes"]
-    inlines = [VariantInline, ConversionJobInline]
+    search_fields = ["model__slug", "source_file_name", "notes"]
+    ordering = ["-registered_at"]
+    application_path = "model__application"
+    add_role = Role.EDITOR
+    empty_words = ("No version yet", "Upload a trained model; Aerogram converts it and measures every variant.")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
+        return super().get_queryset(request).select_related("model__application").prefetch_related("jobs")
+
+    @admin.display(description="version", ordering="model__slug")
+    def name(self, version: ModelVersion) -> str:
+        return str(version)
+
+    @admin.display
+    def application(self, version: ModelVersion) -> str:
+        return str(version.model.application)
+
+    @admin.display
+    def conversions(self, version: ModelVersion) -> SafeString:
+        return state("yanked" if version.yanked_at else progress(list(version.jobs.all()))["state"])
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("add/receive/", wrap(receive_view), name="registry_modelversion_receive"),
+            path("add/register/", wrap(register_view), name="registry_modelversion_register"),
+            path("<int:pk>/work/", wrap(self.work_view), name="registry_modelversion_work"),
+            path("<int:pk>/yank/", wrap(self.yank_view), name="registry_modelversion_yank"),
+            *super().get_urls(),
+        ]
+
+    def add_view(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
+        return upload_page(self, request)
+
+    def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
+        version: ModelVersion = self.find(request, object_id)
+        panels = [panel(request, version) for panel in shared.version_panels]
+        is_releaser = access.holds(request, Role.RELEASER, version.model.application_id)
+        return self.page(
+            request,
+            "registry/version.html",
+            str(version),
+            version=version,
+            panels=panels,
+            can_yank=is_releaser and version.yanked_at is None,
+            **_work(request, version),
+        )
+
+    def work_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The part of the page that changes while conversions run; the page asks for it again and again."""
+        version: ModelVersion = self.find(request, pk)
+        return self.page(request, "registry/_work.html", "", version=version, **_work(request, version))
+
+    def yank_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        version: ModelVersion = self.find(request, pk, Role.RELEASER)
+        form = YankForm(request.POST or None)
+        if request.method == "POST" and form.is_valid():
+            try:
+                services.yank_version(
+                    version=version,
+                    reason=form.cleaned_data["reason"],
+                    actor=request.user.get_username(),
+                    now=timezone.now(),
+                )
+            except DomainError as error:
+                form.add_error(None, str(error))
+            else:
+                messages.success(request, f"{version} is yanked: no new decision chooses it.")
+                return redirect("admin:registry_modelversion_change", version.pk)
+        return self.page(request, "registry/yank.html", f"Yank {version}", version=version, form=form)
+
+
+def _work(request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
+    jobs = list(version.jobs.all())
+    other = _other(request, version)
+    rows = comparison.rows(version, other)
+    measures = [row.now for row in rows]
+    return {
+        "jobs": sorted(jobs, key=lambda job: (job.recipe != TRACE, job.state == JobState.NOT_APPLICABLE, job.pk)),
+        "progress": progress(jobs),
+        "rows": rows,
+        "other": other,
+        "others": list(version.model.versions.exclude(pk=version.pk).filter(variants__isnull=False).distinct()),
+        "wide_picture": picture.bytes_by_accuracy(measures, width=720, height=300) or picture.bars(measures, width=720),
+        "narrow_picture": picture.bytes_by_accuracy(measures, width=340, height=320)
+        or picture.bars(measures, width=340),
+        "work_url": reverse("admin:registry_modelversion_work", args=[version.pk]),
+        "now": timezone.now(),
+    }
+
+
+def _other(request: HttpRequest, version: ModelVersion) -> ModelVersion | None:
+    """The version to compare with: `?with=<number>`, `?with=none`, else the converted one before this."""
+    converted = version.model.versions.filter(variants__isnull=False).exclude(pk=version.pk).distinct()
+    wanted = request.GET.get("with", "")
+    if wanted == "none":
+        return None
+    if wanted.isdigit():
+        return converted.filter(number=int(wanted)).first()
+    return converted.filter(number__lt=version.number).first()

@@ -1,0 +1,146 @@
+"""The page that uploads a model with its evaluation set, and the two addresses its script calls.
+
+The bytes of each file are the body of one request, streamed to the store and inspected at once, so that a word on what
+is wrong with a file comes before the form is sent. Errors leave as exceptions; the site answers them as JSON.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from registry import errors, services
+from registry.admin import access
+from registry.admin.shared import choose_application
+from registry.conversion.recipes import RECIPES
+from registry.digests import CHUNK_BYTES
+from registry.inspection import SourceInspection
+from registry.models import Application, Role, Upload
+from registry.services import require_role
+from registry.templatetags.aerogram import shape, size
+
+if TYPE_CHECKING:
+    from registry.admin.shared import MemberAdmin
+
+LONGEST_FILE_NAME = 255
+LONGEST_FORM_BYTES = 1 << 20
+EVALUATION_SET = "evaluation_set"
+
+
+def upload_page(page_of: "MemberAdmin", request: HttpRequest) -> HttpResponse:
+    allowed, chosen = choose_application(request, Role.EDITOR)
+    if chosen is None:
+        what = "an application in which you are editor" if not access.is_superuser(request) else "an application"
+        raise errors.NotAllowed(f"expected {what}, found none")
+    return page_of.page(
+        request,
+        "registry/upload.html",
+        "Upload a model",
+        allowed=allowed,
+        chosen=chosen,
+        models={app.slug: list(app.registered_models.values_list("slug", flat=True)) for app in allowed},
+        model=request.GET.get("model", ""),
+        recipes=RECIPES.values(),
+        most_bytes=settings.AEROGRAM_MAX_UPLOAD_BYTES,
+    )
+
+
+@require_POST
+def receive_view(request: HttpRequest) -> JsonResponse:
+    """`?application=&file_name=&role=source|evaluation_set`, the file as the body."""
+    application = _application(request.GET.get("application", ""), request)
+    declared = int(request.headers.get("Content-Length") or 0)
+    if declared > settings.AEROGRAM_MAX_UPLOAD_BYTES:
+        most = size(settings.AEROGRAM_MAX_UPLOAD_BYTES)
+        raise errors.UploadTooLarge(f"expected a file of at most {most}, got {size(declared)}")
+    upload = services.receive_upload(
+        application=application,
+        chunks=_body(request),
+        file_name=_file_name(request.GET.get("file_name", "")),
+        expected_sha256=None,
+        user=request.user if request.user.is_authenticated else None,
+        now=timezone.now(),
+    )
+    if request.GET.get("role") == EVALUATION_SET:
+        arrays = services.inspect_evaluation_set(upload)
+        told = [f"{name}: {shape(list(lengths))} {dtype}" for name, (lengths, dtype) in arrays.items()]
+    else:
+        told = _told(services.inspect_source(upload))
+    received = {"id": upload.pk, "sha256": upload.artifact.sha256, "size": size(upload.artifact.size_bytes)}
+    return JsonResponse({**received, "found": told})
+
+
+@require_POST
+def register_view(request: HttpRequest) -> JsonResponse:
+    """A JSON body: application, model, source, evaluation_set, labels, notes, recipes. Answers where to go on."""
+    wanted = _form(request)
+    application = _application(str(wanted.get("application", "")), request)
+    evaluation_set = wanted.get("evaluation_set")
+    version = services.register_version(
+        application=application,
+        model_slug=str(wanted.get("model", "")),
+        source=_upload(application, wanted.get("source"), "source"),
+        evaluation_set=_upload(application, evaluation_set, EVALUATION_SET) if evaluation_set else None,
+        labels=[line.strip() for line in str(wanted.get("labels", "")).splitlines() if line.strip()],
+        notes=str(wanted.get("notes", "")),
+        recipes=wanted.get("recipes") or None,
+        actor=request.user.get_username(),
+        now=timezone.now(),
+    )
+    return JsonResponse({"location": reverse("admin:registry_modelversion_change", args=[version.pk])}, status=201)
+
+
+def _form(request: HttpRequest) -> dict[str, Any]:
+    try:
+        wanted = json.loads(request.read(LONGEST_FORM_BYTES))
+    except ValueError as error:
+        raise errors.Invalid(f"expected a JSON object as the body; {error}") from error
+    if not isinstance(wanted, dict):
+        raise errors.Invalid(f"expected a JSON object as the body, got {type(wanted).__name__}")
+    recipes = wanted.get("recipes")
+    if recipes is not None and not (isinstance(recipes, list) and all(isinstance(name, str) for name in recipes)):
+        raise errors.Invalid("expected a list of recipe names", field="recipes")
+    return wanted
+
+
+def _application(slug: str, request: HttpRequest) -> Application:
+    application = Application.objects.filter(slug=slug).first()
+    if application is None:
+        raise errors.NotFound(f"expected the name of an application, got {slug!r}")
+    require_role(request.user, application, Role.EDITOR)
+    return application
+
+
+def _file_name(name: str) -> str:
+    if not 0 < len(name) <= LONGEST_FILE_NAME or "/" in name or "\\" in name or not name.isprintable():
+        expected = f"a plain file name of 1 to {LONGEST_FILE_NAME} characters"
+        raise errors.Invalid(f"expected {expected}, got {name!r}", field="file_name")
+    return name
+
+
+def _body(request: HttpRequest) -> Iterator[bytes]:
+    while chunk := request.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _upload(application: Application, upload_id: object, field: str) -> Upload:
+    uploads = application.uploads.select_related("artifact")
+    upload = uploads.filter(pk=upload_id).first() if isinstance(upload_id, int) else None
+    if upload is None:
+        raise errors.Invalid(f"expected an uploaded file, got {upload_id!r}", field=field)
+    return upload
+
+
+def _told(found: SourceInspection) -> list[str]:
+    """What inspection found, a line each."""
+    lines = [found.format.replace("saved_model", "SavedModel")]
+    for side, tensors in (("takes", found.inputs), ("gives", found.outputs)):
+        for tensor in tensors:
+            lengths = None if tensor.shape is None else list(tensor.shape)
+            lines.append(f"{side} {tensor.name}: {shape(lengths)} {tensor.dtype}")
+    return lines

@@ -1,0 +1,161 @@
+// Streams each file as the body of one request as soon as it is chosen, and says what the server found in it.
+"use strict";
+
+(() => {
+  const form = document.getElementById("upload");
+  const button = form.querySelector("button[type=submit]");
+  const hint = form.querySelector("[data-hint]");
+  const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
+  const models = JSON.parse(document.getElementById("models-by-application").textContent);
+  const mostBytes = Number(form.dataset.mostBytes);
+  const received = { source: null, evaluation_set: null };
+  const sending = {};
+
+  const size = (bytes) => {
+    const units = ["B", "kB", "MB", "GB"];
+    let unit = 0;
+    for (; bytes >= 1000 && unit < 3; unit += 1) bytes /= 1000;
+    return `${unit ? bytes.toPrecision(3) : bytes} ${units[unit]}`;
+  };
+
+  const show = (element, words) => {
+    element.textContent = words;
+    element.hidden = !words;
+  };
+
+  const detail = (request) => {
+    try {
+      return JSON.parse(request.responseText).detail;
+    } catch {
+      return `The server answered ${request.status}. Nothing was registered; try again.`;
+    }
+  };
+
+  function refresh() {
+    const busy = Object.keys(sending).length > 0;
+    const missing = !received.source ? "Choose a model file first." : !form.model.value.trim() ? "Name the model." : "";
+    button.disabled = busy || Boolean(missing);
+    hint.textContent = busy ? "Uploading…" : missing;
+  }
+
+  function suggestModels() {
+    const list = document.getElementById("models");
+    list.replaceChildren(...(models[form.application.value] || []).map((name) => new Option(name, name)));
+  }
+
+  function send(zone, file) {
+    const role = zone.dataset.role;
+    const bar = zone.querySelector(".ag-progress");
+    const words = zone.querySelector(".ag-drop-words");
+    const error = zone.querySelector(".ag-field-error");
+    const found = zone.querySelector(".ag-found");
+    if (sending[role]) sending[role].abort();
+    received[role] = null;
+    zone.querySelector(".ag-drop-state").hidden = false;
+    zone.querySelector(".ag-drop-name").textContent = `${file.name}, ${size(file.size)}`;
+    zone.classList.remove("ag-is-good", "ag-is-bad");
+    found.replaceChildren();
+    show(error, "");
+
+    const fill = (share) => {
+      bar.firstElementChild.style.width = `${share * 100}%`;
+      bar.setAttribute("aria-valuenow", Math.round(share * 100));
+    };
+    const refuse = (message) => {
+      fill(0);
+      words.textContent = "";
+      zone.classList.add("ag-is-bad");
+      show(error, message);
+    };
+    fill(0);
+    if (file.size > mostBytes) return refuse(`Expected a file of at most ${size(mostBytes)}, got ${size(file.size)}.`);
+
+    const query = new URLSearchParams({ application: form.application.value, file_name: file.name, role });
+    const request = new XMLHttpRequest();
+    const end = () => {
+      if (sending[role] === request) delete sending[role];
+      refresh();
+    };
+    request.open("POST", `${form.dataset.receive}?${query}`);
+    request.setRequestHeader("X-CSRFToken", token);
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.onprogress = (event) => {
+      fill(event.loaded / event.total);
+      const is_sent = event.loaded === event.total;
+      words.textContent = is_sent ? "Sent; being read…" : `${size(event.loaded)} of ${size(event.total)}`;
+    };
+    request.onerror = () => { refuse("The connection broke. Choose the file again to try once more."); end(); };
+    request.onabort = end;
+    request.onload = () => {
+      if (request.status === 200) {
+        const answer = JSON.parse(request.responseText);
+        received[role] = answer.id;
+        fill(1);
+        zone.classList.add("ag-is-good");
+        words.textContent = `Received, SHA-256 ${answer.sha256.slice(0, 16)}…`;
+        found.replaceChildren(...answer.found.map((line) => Object.assign(document.createElement("li"), { textContent: line })));
+      } else {
+        refuse(detail(request));
+      }
+      end();
+    };
+    sending[role] = request;
+    request.send(file);
+    refresh();
+  }
+
+  async function register(event) {
+    event.preventDefault();
+    const problem = form.querySelector("[data-error=form]");
+    const boxes = [...form.querySelectorAll("[name=recipe]")];
+    const ticked = boxes.filter((box) => box.checked).map((box) => box.value);
+    show(problem, "");
+    show(form.querySelector("[data-error=model]"), "");
+    if (!ticked.length) return show(problem, "Expected at least one variant to build, got none.");
+    button.disabled = true;
+    hint.textContent = "Registering…";
+    const body = {
+      application: form.application.value,
+      model: form.model.value.trim(),
+      source: received.source,
+      evaluation_set: received.evaluation_set,
+      labels: form.labels.value,
+      notes: form.notes.value,
+      recipes: ticked.length === boxes.length ? null : ticked,
+    };
+    const headers = { "X-CSRFToken": token, Accept: "application/json", "Content-Type": "application/json" };
+    try {
+      const answer = await fetch(form.dataset.register, { method: "POST", headers, body: JSON.stringify(body) });
+      const told = await answer.json();
+      if (answer.status === 201) return window.location.assign(told.location);
+      const field = told.field && form.querySelector(`[data-error=${told.field}]`);
+      show(field || problem, told.detail);
+    } catch {
+      show(problem, "The server did not answer. Nothing was registered; try again.");
+    }
+    refresh();
+  }
+
+  form.querySelectorAll(".ag-drop").forEach((zone) => {
+    const input = zone.querySelector("input[type=file]");
+    input.addEventListener("change", () => {
+      if (input.files.length) send(zone, input.files[0]);
+      input.value = "";
+    });
+    zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("ag-is-over"); });
+    zone.addEventListener("dragleave", () => zone.classList.remove("ag-is-over"));
+    zone.addEventListener("drop", (event) => {
+      event.preventDefault();
+      zone.classList.remove("ag-is-over");
+      if (event.dataTransfer.files.length) send(zone, event.dataTransfer.files[0]);
+    });
+  });
+  form.application.addEventListener("change", () => {
+    window.location.search = `?${new URLSearchParams({ application: form.application.value, model: form.model.value })}`;
+  });
+  form.model.addEventListener("input", refresh);
+  form.addEventListener("submit", register);
+  suggestModels();
+  refresh();
+})();
