@@ -1,6 +1,8 @@
 """Opening a zip of unknown origin: what its directory promises is checked before a member is read."""
 
+import io
 import lzma
+import os
 import stat
 import struct
 import zipfile
@@ -14,6 +16,9 @@ from registry.inspection.errors import InspectionError
 MAX_MEMBERS = 10_000
 MAX_UNPACKED_BYTES = 4 * 1024**3
 MAX_RATIO = 200
+MAX_DIRECTORY_BYTES = 4 * 1024**2  # 10 000 members with names of 400 bytes
+# bzip2 and LZMA are let out: the standard library unpacks their blocks whole, 700 kB of zeros from one byte.
+KNOWN_COMPRESSION = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 RATIO_FREE_BYTES = 1024**2
 ENCRYPTED = 0x1
 # What the standard library lets out, by what is damaged: the directory, a name, a length, the compressed data.
@@ -31,17 +36,37 @@ DAMAGE = (
 )
 
 
+class BoundedDirectory(io.FileIO):
+    """A file of which nothing long is read before its directory has been looked at.
+
+    The standard library reads a directory of any length at once and makes an object of each entry, before it tells
+    how many there are: a gigabyte of entries would take twenty of memory.
+    """
+
+    is_bounded = True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.is_bounded:
+            rest = os.fstat(self.fileno()).st_size - self.tell()
+            wanted = rest if size is None or size < 0 else size
+            if wanted > MAX_DIRECTORY_BYTES:
+                expected = f"a directory of at most {MAX_DIRECTORY_BYTES} bytes"
+                raise InspectionError("directory_size", expected, f"{wanted}")
+        return super().read(-1 if size is None else size) or b""
+
+
 @contextmanager
-def opened(path: Path, what: str) -> Iterator[zipfile.ZipFile]:
+def opened(path: Path, what: str, code: str = "not_zip") -> Iterator[zipfile.ZipFile]:
     """A zip whose members have safe names, are no links and unpack to a bounded size. Raises InspectionError."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with BoundedDirectory(path) as stream, zipfile.ZipFile(stream) as archive:
+            stream.is_bounded = False
             _require_safe(archive.infolist(), path.stat().st_size)
             yield archive
     except InspectionError:
         raise
     except DAMAGE as error:
-        raise InspectionError("not_zip", f"{what}, a zip archive", str(error)) from error
+        raise InspectionError(code, f"{what}, a zip archive", str(error)) from error
 
 
 def _require_safe(members: Sequence[zipfile.ZipInfo], archive_bytes: int) -> None:
@@ -67,13 +92,20 @@ def _require_safe_member(member: zipfile.ZipInfo) -> None:
     mode = member.external_attr >> 16
     if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_IFMT(mode) == 0):
         raise InspectionError("unsafe_member", "plain files and folders", f"{name!r} with mode {mode:o}")
+    if member.compress_type not in KNOWN_COMPRESSION:
+        raise InspectionError("compression", "members stored or deflated", f"{name!r} by method {member.compress_type}")
     if member.flag_bits & ENCRYPTED:
         raise InspectionError("encrypted", "members without encryption", repr(name))
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
-    """The bytes of one member. Raises InspectionError when it promises more than `max_bytes`."""
+    """The bytes of one member. Raises InspectionError when it promises more than `max_bytes` or keeps no promise."""
     member = archive.getinfo(name)
     if member.file_size > max_bytes:
         raise InspectionError("too_large", f"at most {max_bytes} bytes in {name!r}", f"{member.file_size}")
-    return archive.read(member)
+    with archive.open(member) as stream:
+        # Asked for a number of bytes, it inflates no more than that; asked for all, up to 2 GiB before it compares.
+        data = stream.read(max_bytes + 1)
+    if len(data) != member.file_size:
+        raise InspectionError("member_size", f"{member.file_size} bytes in {name!r}, as promised", f"{len(data)}")
+    return data

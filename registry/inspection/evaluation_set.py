@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from registry.inspection.archive import DAMAGE
+from registry.inspection.archive import DAMAGE, opened
 from registry.inspection.errors import InspectionError
 
 MAX_ARRAYS = 64
@@ -29,7 +29,7 @@ def inspect_evaluation_set(path: Path) -> dict[str, tuple[tuple[int, ...], str]]
     allocates no more than its file says. Raises InspectionError.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path, "an .npz file", "not_npz") as archive:
             members = archive.infolist()
             _require_bounds(members)
             return {member.filename.removesuffix(".npy"): _header(archive, member) for member in members}

@@ -18,7 +18,7 @@ from registry.inspection.keras_layers import (
 from registry.inspection.source import SourceInspection, TensorInfo
 
 MEMBERS = frozenset({"metadata.json", "config.json", "model.weights.h5"})
-MAX_CONFIG_BYTES = 16 * 1024**2
+MAX_CONFIG_BYTES = 8 * 1024**2
 MAX_METADATA_BYTES = 64 * 1024
 MAX_DEPTH = 100
 MAX_NODES = 2_000_000

@@ -6,12 +6,14 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from registry.inspection import archive, wire
+from registry.inspection.budget import Budget
 from registry.inspection.errors import InspectionError
 from registry.inspection.source import SourceInspection, TensorInfo
 from registry.inspection.tensorflow_ops import ALLOWED_OPERATIONS
 
 GRAPH_FILE = "saved_model.pb"
 MAX_GRAPH_BYTES = 256 * 1024**2
+MAX_FIELDS = 4_000_000  # a graph of 100 000 nodes has half as many; some seconds to read
 MAX_RANK = 8
 MAX_FOLDERS = 4
 KNOWN_FOLDERS = frozenset({"variables", "assets", "assets.extra"})
@@ -50,26 +52,25 @@ def inspect_saved_model(path: Path) -> SourceInspection:
         root = _root(opened.infolist())
         graph = memoryview(archive.read_member(opened, str(root / GRAPH_FILE), MAX_GRAPH_BYTES))
         members = len(opened.infolist())
-    operations = sorted(set(_operations(graph)))
-    refused = [operation for operation in operations if operation not in ALLOWED_OPERATIONS]
-    if refused:
-        raise InspectionError(
-            "tensorflow_operation", "operations a phone's runtime can express", ", ".join(refused[:20])
-        )
-    inputs, outputs = _signature(graph)
+    operations = allowed_operations(graph)
+    inputs, outputs = _signature(_message(graph))
     details = {"operations": operations, "members": members, "root": str(root)}
     return SourceInspection("saved_model", inputs, outputs, path.stat().st_size, details)
 
 
 def allowed_operations(saved_model: memoryview) -> list[str]:
     """Names of the operations in saved_model.pb, sorted. Raises InspectionError for one that is not allowed."""
-    operations = sorted(set(_operations(saved_model)))
+    operations = sorted(set(_operations(_message(saved_model))))
     refused = [operation for operation in operations if operation not in ALLOWED_OPERATIONS]
     if refused:
         raise InspectionError(
             "tensorflow_operation", "operations a phone's runtime can express", ", ".join(refused[:20])
         )
     return operations
+
+
+def _message(saved_model: memoryview) -> wire.Message:
+    return wire.Message(saved_model, Budget(MAX_FIELDS, "damaged_protobuf"))
 
 
 def _root(members: list[zipfile.ZipInfo]) -> PurePosixPath:
@@ -92,47 +93,47 @@ def _belongs(file: PurePosixPath, root: PurePosixPath) -> bool:
     return inner[0] in KNOWN_FILES if len(inner) == 1 else inner[0] in KNOWN_FOLDERS
 
 
-def _operations(saved_model: memoryview) -> Iterator[str]:
-    for meta_graph in wire.messages(saved_model, META_GRAPHS):
-        for graph in wire.messages(meta_graph, META_GRAPH_GRAPH):
-            for node in wire.messages(graph, GRAPH_NODES):
-                yield wire.text(node, NODE_OPERATION)
-            for library in wire.messages(graph, GRAPH_LIBRARY):
-                for function in wire.messages(library, LIBRARY_FUNCTIONS):
+def _operations(saved_model: wire.Message) -> Iterator[str]:
+    for meta_graph in saved_model.messages(META_GRAPHS):
+        for graph in meta_graph.messages(META_GRAPH_GRAPH):
+            for node in graph.messages(GRAPH_NODES):
+                yield node.text(NODE_OPERATION)
+            for library in graph.messages(GRAPH_LIBRARY):
+                for function in library.messages(LIBRARY_FUNCTIONS):
                     # A call's operation is the name of the function it calls only in graphs older than functions.
-                    for node in wire.messages(function, FUNCTION_NODES):
-                        yield wire.text(node, NODE_OPERATION)
+                    for node in function.messages(FUNCTION_NODES):
+                        yield node.text(NODE_OPERATION)
 
 
-def _signature(saved_model: memoryview) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+def _signature(saved_model: wire.Message) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     found: list[str] = []
-    for meta_graph in wire.messages(saved_model, META_GRAPHS):
-        for entry in wire.messages(meta_graph, META_GRAPH_SIGNATURES):
-            key = wire.text(entry, MAP_KEY)
+    for meta_graph in saved_model.messages(META_GRAPHS):
+        for entry in meta_graph.messages(META_GRAPH_SIGNATURES):
+            key = entry.text(MAP_KEY)
             found.append(key)
             if key == SERVING_SIGNATURE:
-                (value,) = wire.messages(entry, MAP_VALUE)
-                return _tensors(value, SIGNATURE_INPUTS), _tensors(value, SIGNATURE_OUTPUTS)
+                values = list(entry.messages(MAP_VALUE))
+                if len(values) != 1:
+                    raise InspectionError("no_signature", f"one value of {key!r}", f"{len(values)}")
+                return _tensors(values[0], SIGNATURE_INPUTS), _tensors(values[0], SIGNATURE_OUTPUTS)
     raise InspectionError("no_signature", f"a signature {SERVING_SIGNATURE!r}", ", ".join(found[:20]) or "none")
 
 
-def _tensors(signature: memoryview, side: int) -> tuple[TensorInfo, ...]:
+def _tensors(signature: wire.Message, side: int) -> tuple[TensorInfo, ...]:
     tensors = [
-        _tensor(wire.text(entry, MAP_KEY), info)
-        for entry in wire.messages(signature, side)
-        for info in wire.messages(entry, MAP_VALUE)
+        _tensor(entry.text(MAP_KEY), info) for entry in signature.messages(side) for info in entry.messages(MAP_VALUE)
     ]
     if not tensors:
         raise InspectionError("no_signature", "a signature with inputs and outputs", "none")
     return tuple(sorted(tensors, key=lambda tensor: tensor.name))
 
 
-def _tensor(name: str, info: memoryview) -> TensorInfo:
-    dtype = TYPE_NAMES.get(wire.integer(info, INFO_TYPE), "unknown")
+def _tensor(name: str, info: wire.Message) -> TensorInfo:
+    dtype = TYPE_NAMES.get(info.integer(INFO_TYPE), "unknown")
     shape: tuple[int | None, ...] | None = None
-    for message in wire.messages(info, INFO_SHAPE):
-        if wire.integer(message, SHAPE_UNKNOWN_RANK):
+    for message in info.messages(INFO_SHAPE):
+        if message.integer(SHAPE_UNKNOWN_RANK):
             break
-        sizes = [wire.integer(size, SIZE_VALUE) for size in wire.messages(message, SHAPE_SIZES)]
+        sizes = [size.integer(SIZE_VALUE) for size in message.messages(SHAPE_SIZES)]
         shape = tuple(None if size < 0 else size for size in sizes[: MAX_RANK + 1])
     return TensorInfo(name, shape, dtype)

@@ -16,12 +16,15 @@ from typing import Any
 import flatbuffers  # type: ignore[import-untyped]
 import tflite
 
+from registry.inspection.budget import Budget
 from registry.inspection.errors import InspectionError
 from registry.inspection.source import SourceInspection, TensorInfo
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 MAX_ITEMS = 200_000
+MAX_PARTS = 1_000_000  # entries of all lists together; some seconds to read
+SCALES_PER_PART = 16  # not read here, but a runtime copies them for each tensor
 MAX_SUBGRAPHS = 64
 MAX_RANK = 8
 FIRST_REAL_OFFSET = 2  # 0 and 1 mean that a buffer's bytes lie inside the flatbuffer
@@ -61,8 +64,9 @@ class Tensor:
     open_sizes: tuple[int, ...]
     dtype: str
     buffer: int
-    scales: tuple[float, ...]
-    zero_points: tuple[int, ...]
+    scale_count: int
+    scale: float | None  # the first
+    zero_point: int | None
     quantised_axis: int
     variable: bool
     sparse: bool
@@ -70,40 +74,44 @@ class Tensor:
 
 def inspect_tflite(path: Path) -> SourceInspection:
     """Inputs, outputs, operators and quantisation of a `.tflite` file. Raises InspectionError."""
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[4:8] != IDENTIFIER:
-            raise InspectionError("not_tflite", "a .tflite file (TFL3 at byte 4)", repr(data[:8]))
-        try:
-            return _inspect(bytes(data))
-        except InspectionError:
-            raise
-        except DAMAGE as error:
-            raise InspectionError(
-                "damaged_tflite", "an intact flatbuffer", f"{type(error).__name__}: {error}"
-            ) from error
+    with path.open("rb") as stream:
+        # Closed when the last reader lets go of it; read in place, for a file may be larger than memory is free.
+        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    if data[4:8] != IDENTIFIER:
+        raise InspectionError("not_tflite", "a .tflite file (TFL3 at byte 4)", repr(data[:8]))
+    try:
+        return _inspect(data, Budget(MAX_PARTS, "damaged_tflite"))
+    except InspectionError:
+        raise
+    except DAMAGE as error:
+        raise InspectionError("damaged_tflite", "an intact flatbuffer", f"{type(error).__name__}: {error}") from error
 
 
-def _inspect(data: bytes) -> SourceInspection:
+def _inspect(data: mmap.mmap, budget: Budget) -> SourceInspection:
     model: Any = tflite.Model.GetRootAs(data, 0)
     if model.Version() != SCHEMA_VERSION:
         raise InspectionError("tflite_version", f"schema version {SCHEMA_VERSION}", str(model.Version()))
-    operators = _operators(model)
-    graphs = [_tensors(model.Subgraphs(index)) for index in range(_count(model.SubgraphsLength(), MAX_SUBGRAPHS))]
+    operators = _operators(model, budget)
+    graphs = [
+        _tensors(model.Subgraphs(index), budget)
+        for index in range(_count(budget, model.SubgraphsLength(), MAX_SUBGRAPHS))
+    ]
     if not graphs:
         raise InspectionError("damaged_tflite", "at least one subgraph", "none")
-    buffers = _buffer_sizes(model)
+    buffers = _buffer_sizes(model, budget)
     used: Counter[str] = Counter()
     for index, tensors in enumerate(graphs):
         _require_constants(tensors, buffers)
-        used.update(_require_order(model.Subgraphs(index), tensors, operators, buffers))
-    signatures = _signatures(model, graphs)
+        used.update(_require_order(model.Subgraphs(index), tensors, operators, buffers, budget))
+    signatures = _signatures(model, graphs, budget)
     return _summary(model, graphs, signatures, used, len(data))
 
 
-def _count(length: int, limit: int = MAX_ITEMS) -> int:
+def _count(budget: Budget, length: int, limit: int = MAX_ITEMS) -> int:
+    """The length of a list that is about to be read."""
     if length > limit:
         raise InspectionError("damaged_tflite", f"at most {limit} entries in a table", str(length))
-    return length
+    return budget.spend(length)
 
 
 def _index(value: int, length: int, what: str) -> int:
@@ -112,9 +120,9 @@ def _index(value: int, length: int, what: str) -> int:
     return value
 
 
-def _operators(model: Any) -> list[str]:
+def _operators(model: Any, budget: Budget) -> list[str]:
     names = []
-    for index in range(_count(model.OperatorCodesLength())):
+    for index in range(_count(budget, model.OperatorCodesLength())):
         code = model.OperatorCodes(index)
         number = max(_wide_code(code), code.DeprecatedBuiltinCode())
         name = OPERATORS.get(number, f"number {number}")
@@ -136,40 +144,43 @@ def _wide_code(code: Any) -> int:
     return int(code._tab.Get(flatbuffers.number_types.Int32Flags, offset + code._tab.Pos)) if offset else 0  # noqa: SLF001
 
 
-def _tensors(graph: Any) -> list[Tensor]:
-    return [_tensor(graph.Tensors(index)) for index in range(_count(graph.TensorsLength()))]
+def _tensors(graph: Any, budget: Budget) -> list[Tensor]:
+    return [_tensor(graph.Tensors(index), budget) for index in range(_count(budget, graph.TensorsLength()))]
 
 
-def _tensor(tensor: Any) -> Tensor:
-    rank = _count(tensor.ShapeLength(), MAX_RANK)
+def _tensor(tensor: Any, budget: Budget) -> Tensor:
+    rank = _count(budget, tensor.ShapeLength(), MAX_RANK)
     shape = tuple(int(tensor.Shape(axis)) for axis in range(rank))
     if any(size < 0 for size in shape):
         raise InspectionError("damaged_tflite", "sizes of 0 or more", str(shape))
     quantization = tensor.Quantization()
-    scales: tuple[float, ...] = ()
-    zero_points: tuple[int, ...] = ()
-    axis = 0
-    if quantization is not None and quantization.ScaleLength():
-        scales = tuple(float(quantization.Scale(i)) for i in range(_count(quantization.ScaleLength())))
-        zero_points = tuple(int(quantization.ZeroPoint(i)) for i in range(_count(quantization.ZeroPointLength())))
+    scale_count, scale, zero_point, axis = 0, None, None, 0
+    if quantization is not None and (scale_count := quantization.ScaleLength()):
+        budget.spend(scale_count // SCALES_PER_PART)
+        quantization.Scale(scale_count - 1)  # raises when the vector reaches beyond the file
+        scale = float(quantization.Scale(0))
+        zero_point = int(quantization.ZeroPoint(0)) if quantization.ZeroPointLength() else 0
         axis = int(quantization.QuantizedDimension())
     return Tensor(
         name=(tensor.Name() or b"").decode("utf-8", "replace"),
         shape=shape,
-        open_sizes=tuple(int(tensor.ShapeSignature(i)) for i in range(_count(tensor.ShapeSignatureLength(), MAX_RANK))),
+        open_sizes=tuple(
+            int(tensor.ShapeSignature(i)) for i in range(_count(budget, tensor.ShapeSignatureLength(), MAX_RANK))
+        ),
         dtype=TYPES.get(tensor.Type(), f"type {tensor.Type()}"),
         buffer=tensor.Buffer(),
-        scales=scales,
-        zero_points=zero_points,
+        scale_count=scale_count,
+        scale=scale,
+        zero_point=zero_point,
         quantised_axis=axis,
         variable=bool(tensor.IsVariable()),
         sparse=tensor.Sparsity() is not None,
     )
 
 
-def _buffer_sizes(model: Any) -> list[int]:
+def _buffer_sizes(model: Any, budget: Budget) -> list[int]:
     sizes = []
-    for index in range(_count(model.BuffersLength())):
+    for index in range(_count(budget, model.BuffersLength())):
         buffer = model.Buffers(index)
         if buffer.Offset() >= FIRST_REAL_OFFSET or buffer.Size() >= FIRST_REAL_OFFSET:
             raise InspectionError("external_buffer", "weights inside the flatbuffer", f"buffer {index} outside it")
@@ -197,23 +208,28 @@ def _product(shape: tuple[int, ...]) -> int:
     return result
 
 
-def _require_order(graph: Any, tensors: list[Tensor], operators: list[str], buffers: list[int]) -> Iterator[str]:
+def _require_order(
+    graph: Any, tensors: list[Tensor], operators: list[str], buffers: list[int], budget: Budget
+) -> Iterator[str]:
     """Yields each operation's name. Every tensor is written once, and before it is read."""
     written = {i for i, tensor in enumerate(tensors) if buffers[tensor.buffer] or tensor.variable}
-    written |= {_index(graph.Inputs(i), len(tensors), "an input") for i in range(_count(graph.InputsLength()))}
-    for number in range(_count(graph.OperatorsLength())):
+    written |= {_index(graph.Inputs(i), len(tensors), "an input") for i in range(_count(budget, graph.InputsLength()))}
+    for number in range(_count(budget, graph.OperatorsLength())):
         operation = graph.Operators(number)
         name = operators[_index(operation.OpcodeIndex(), len(operators), "an operator number")]
-        for i in range(_count(operation.InputsLength())):
+        for i in range(_count(budget, operation.InputsLength())):
             source = operation.Inputs(i)
             if source != -1 and _index(source, len(tensors), "an operand") not in written:
                 raise InspectionError("damaged_tflite", f"operand {source} of {name} written before it is read", "not")
-        results = {_index(operation.Outputs(i), len(tensors), "a result") for i in range(operation.OutputsLength())}
+        results = {
+            _index(operation.Outputs(i), len(tensors), "a result")
+            for i in range(_count(budget, operation.OutputsLength()))
+        }
         if results & written or len(results) != operation.OutputsLength():
             raise InspectionError("damaged_tflite", f"results of {name} written once", "twice")
         written |= results
         yield name
-    for i in range(_count(graph.OutputsLength())):
+    for i in range(_count(budget, graph.OutputsLength())):
         if _index(graph.Outputs(i), len(tensors), "an output") not in written:
             raise InspectionError("damaged_tflite", "every output written", f"output {i} is not")
 
@@ -226,27 +242,27 @@ class SignatureTable:
     graph: int
 
 
-def _signatures(model: Any, graphs: list[list[Tensor]]) -> list[SignatureTable]:
+def _signatures(model: Any, graphs: list[list[Tensor]], budget: Budget) -> list[SignatureTable]:
     found = []
-    for number in range(_count(model.SignatureDefsLength(), MAX_SUBGRAPHS)):
+    for number in range(_count(budget, model.SignatureDefsLength(), MAX_SUBGRAPHS)):
         signature = model.SignatureDefs(number)
         graph = _index(signature.SubgraphIndex(), len(graphs), "a signature's subgraph")
         key = (signature.SignatureKey() or b"").decode("utf-8", "replace")
-        inputs = _named(signature.Inputs, signature.InputsLength(), len(graphs[graph]))
-        outputs = _named(signature.Outputs, signature.OutputsLength(), len(graphs[graph]))
+        inputs = _named(signature.Inputs, signature.InputsLength(), len(graphs[graph]), budget)
+        outputs = _named(signature.Outputs, signature.OutputsLength(), len(graphs[graph]), budget)
         found.append(SignatureTable(key, inputs, outputs, graph))
-    for number in range(_count(model.MetadataLength())):
+    for number in range(_count(budget, model.MetadataLength())):
         _index(model.Metadata(number).Buffer(), model.BuffersLength(), "a metadata buffer")
     return found
 
 
-def _named(entry: Any, length: int, tensors: int) -> tuple[tuple[str, int], ...]:
+def _named(entry: Any, length: int, tensors: int, budget: Budget) -> tuple[tuple[str, int], ...]:
     return tuple(
         (
             (entry(i).Name() or b"").decode("utf-8", "replace"),
             _index(entry(i).TensorIndex(), tensors, "a signature's tensor"),
         )
-        for i in range(_count(length))
+        for i in range(_count(budget, length))
     )
 
 
@@ -286,14 +302,14 @@ def _info(name: str, tensor: Tensor) -> TensorInfo:
     if tensor.dtype not in FEEDABLE:
         raise InspectionError("tensor_type", f"a numeric type of {name!r}", tensor.dtype)
     sizes = tensor.open_sizes or tensor.shape
-    scale, zero_point = (tensor.scales[0], tensor.zero_points[0]) if len(tensor.scales) == 1 else (None, None)
+    scale, zero_point = (tensor.scale, tensor.zero_point) if tensor.scale_count == 1 else (None, None)
     return TensorInfo(name, tuple(None if size < 0 else size for size in sizes), tensor.dtype, scale, zero_point)
 
 
 def _precision(graphs: list[list[Tensor]]) -> str:
     """`quantised`, `float16` or `float32`: what further recipes could still do with the file."""
     tensors = [tensor for graph in graphs for tensor in graph]
-    if any(tensor.dtype in QUANTISED and tensor.scales for tensor in tensors):
+    if any(tensor.dtype in QUANTISED and tensor.scale_count for tensor in tensors):
         return "quantised"
     return "float16" if any(tensor.dtype == "float16" for tensor in tensors) else "float32"
 
@@ -304,7 +320,7 @@ def _warnings(graphs: list[list[Tensor]]) -> list[str]:
         tensor
         for tensors in graphs
         for tensor in tensors
-        if len(tensor.scales) > 1 and not 0 <= tensor.quantised_axis < len(tensor.shape)
+        if tensor.scale_count > 1 and not 0 <= tensor.quantised_axis < len(tensor.shape)
     ]
     if not wrong:
         return []
@@ -317,6 +333,6 @@ def _metadata_text(model: Any, name: str) -> str:
         entry = model.Metadata(number)
         if (entry.Name() or b"").decode("utf-8", "replace") == name:
             buffer = model.Buffers(entry.Buffer())
-            text = bytes(buffer.DataAsNumpy()) if buffer.DataLength() else b""
-            return text[:64].rstrip(b"\x00").decode("ascii", "replace")
+            text = bytes(buffer.DataAsNumpy()[:64]) if buffer.DataLength() else b""
+            return text.rstrip(b"\x00").decode("ascii", "replace")
     return ""

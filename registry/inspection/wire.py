@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from registry.inspection.budget import Budget
 from registry.inspection.errors import InspectionError
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
@@ -26,46 +27,51 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
     raise _damaged()
 
 
-def fields(data: memoryview) -> Iterator[tuple[int, Value]]:
-    """(field number, value) of one message: an int, or the bytes of a string, message or fixed-width number."""
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        kind = key & 7
-        if kind == VARINT:
-            value, position = _varint(data, position)
-            yield key >> 3, value
-            continue
-        length = {FIXED64: 8, FIXED32: 4}.get(kind)
-        if kind == LENGTH:
-            length, position = _varint(data, position)
-        if length is None or position + length > len(data):
-            raise _damaged()
-        yield key >> 3, data[position : position + length]
-        position += length
+class Message:
+    """The bytes of one message, and what may still be read of the file that it is part of."""
 
+    def __init__(self, data: memoryview, budget: Budget) -> None:
+        self.data = data
+        self.budget = budget
 
-def messages(data: memoryview, number: int) -> Iterator[memoryview]:
-    """The embedded messages (or strings) of one field."""
-    for found, value in fields(data):
-        if found == number:
-            if isinstance(value, int):
+    def fields(self) -> Iterator[tuple[int, Value]]:
+        """(field number, value): an int, or the bytes of a string, message or fixed-width number."""
+        data, position = self.data, 0
+        while position < len(data):
+            self.budget.spend()
+            key, position = _varint(data, position)
+            kind = key & 7
+            if kind == VARINT:
+                value, position = _varint(data, position)
+                yield key >> 3, value
+                continue
+            length = {FIXED64: 8, FIXED32: 4}.get(kind)
+            if kind == LENGTH:
+                length, position = _varint(data, position)
+            if length is None or position + length > len(data):
                 raise _damaged()
-            yield value
+            yield key >> 3, data[position : position + length]
+            position += length
 
+    def messages(self, number: int) -> "Iterator[Message]":
+        """The embedded messages (or strings) of one field."""
+        for found, value in self.fields():
+            if found == number:
+                if isinstance(value, int):
+                    raise _damaged()
+                yield Message(value, self.budget)
 
-def text(data: memoryview, number: int) -> str:
-    """The last string of one field, as protocol buffers define it; empty when absent."""
-    result = ""
-    for value in messages(data, number):
-        result = bytes(value).decode("utf-8", "replace")
-    return result
+    def text(self, number: int) -> str:
+        """The last string of one field, as protocol buffers define it; empty when absent."""
+        result = ""
+        for value in self.messages(number):
+            result = bytes(value.data).decode("utf-8", "replace")
+        return result
 
-
-def integer(data: memoryview, number: int) -> int:
-    """The last signed 64-bit value of one field; 0 when absent."""
-    result = 0
-    for found, value in fields(data):
-        if found == number and isinstance(value, int):
-            result = value
-    return result - (1 << 64) if result >= 1 << 63 else result
+    def integer(self, number: int) -> int:
+        """The last signed 64-bit value of one field; 0 when absent."""
+        result = 0
+        for found, value in self.fields():
+            if found == number and isinstance(value, int):
+                result = value
+        return result - (1 << 64) if result >= 1 << 63 else result

@@ -51,7 +51,7 @@ def lying(shape: str) -> bytes:
         ({"x.npy": b"\x93NUMPY\x09\x00"}, "not_npy"),
         ({"x.npy": b"pickle"}, "not_npy"),
         ({"x.txt": b""}, "not_npy"),
-        ({}, "array_count"),
+        ({}, "member_count"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused(tmp_path: Path, members: dict[str, bytes], code: str) -> None:
