@@ -113,3 +113,125 @@ def test_a_kill_switch_is_engaged_and_lifted(aerogram, app):
     assert model.kill_switches.filter(lifted_at__isnull=True).exists()
     assert aerogram("lift", "digits", "--reason", "right again")[0] == 0
     assert not model.kill_switches.filter(lifted_at__isnull=True).exists()
+
+
+class TestVerbsOfAdministrators:
+    def test_an_application_a_channel_and_their_lists(self, app, live_server):
+        run = as_superuser(live_server)
+        assert run("create-application", "second")["slug"] == "second"
+        assert run("create-channel", "beta")["slug"] == "beta"
+        assert [row["slug"] for row in run("applications")] == ["demo", "second"]
+        assert [row["slug"] for row in run("channels")] == ["beta", "production"]
+
+    def test_a_role_is_granted_changed_and_revoked(self, app, live_server):
+        run = as_superuser(live_server)
+        factories.user("grace")
+        assert run("grant", "grace", "viewer") == {"user": "grace", "role": "viewer"}
+        assert run("grant", "grace", "editor") == {"user": "grace", "role": "editor"}
+        assert [row["role"] for row in run("members")] == ["editor"]
+        run("revoke", "grace")
+        assert run("members") == []
+
+    def test_a_token_is_issued_used_and_revoked(self, app, live_server):
+        run = as_superuser(live_server)
+        made = run("issue-token", "ci", "--role", "viewer", "--days", "1")
+        assert (made["role"], made["application"]) == ("viewer", "demo")
+        narrow = ["--url", live_server.url, "--token", made["token"], "--json"]
+        assert CliRunner().invoke(main.cli, [*narrow, "models"]).exit_code == 0
+        refused = CliRunner().invoke(main.cli, [*narrow, "create-channel", "beta"])
+        assert (refused.exit_code, json.loads(refused.stderr)["code"]) == (1, "not_allowed")
+        run("revoke-token", str(made["id"]))
+        assert CliRunner().invoke(main.cli, [*narrow, "models"]).exit_code == 1
+        assert "ci" not in [row["name"] for row in run("tokens")]
+
+
+def test_the_log_of_what_was_done_in_json_and_as_a_table(app, live_server):
+    run = as_superuser(live_server)
+    version = factories.converted_version(app)
+    assert run("yank", "digits", "1", "--reason", "trained on the wrong set")["yanked_at"]
+    (entry,) = run("audit-log", "--verb", "yank_version", "--most", "1")
+    assert (entry["subject"], entry["reason"]) == (str(version), "trained on the wrong set")
+    assert "trained on" in run("audit-log", as_json=False)
+
+
+def test_lists_go_through_all_pages(app, live_server, monkeypatch):
+    monkeypatch.setattr("deploy.cli.client.PAGE", 2)
+    for _ in range(5):
+        factories.version(app)
+    run = as_superuser(live_server)
+    assert [row["number"] for row in run("versions", "digits")] == [5, 4, 3, 2, 1]
+    assert len(run("audit-log", "--most", "1")) == 1
+
+
+def test_which_device_class_a_device_would_get(app, live_server):
+    run = as_superuser(live_server)
+    assert run("match", "--os", "ios", "--runtime", "coreml")["device_class"] == "ios-coreml"
+    shown = run("match", "--os", "android", as_json=False)
+    assert "not ios-coreml" in shown
+    assert "everything-else" in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "jobs",
+        "channels",
+        "device-classes",
+        "members",
+        "revisions",
+        "kill-switches",
+        "audit-log",
+        "applications",
+        "tokens",
+    ],
+)
+def test_every_list_prints_as_a_table_and_as_json(app, live_server, command):
+    model = factories.converted_version(app).model
+    factories.job(model.versions.get(), "tflite-float32")
+    run = as_superuser(live_server)
+    run("kill", "digits", "--reason", "x")
+    assert isinstance(run(command), list)
+    assert run(command, as_json=False)
+
+
+def test_progress_and_tables_stay_out_of_json(aerogram, tmp_path):
+    source = tmp_path / "model.keras"
+    source.write_bytes(b"not a model")
+    code, printed = aerogram("--json", "push", "digits", str(source), role=Role.EDITOR)
+    assert (code, json.loads(printed)["code"]) == (1, "source_refused")
+
+
+def test_a_creation_whose_answer_was_lost_is_sent_again_and_done_once(app, live_server):
+    import httpx
+
+    from deploy.cli.client import ControlPlane
+
+    lost = []
+
+    class Losing(httpx.HTTPTransport):
+        def handle_request(self, request):
+            answer = super().handle_request(request)
+            if request.method == "POST" and not lost:
+                lost.append(answer.status_code)
+                answer.close()
+                raise httpx.ReadError("connection lost", request=request)
+            return answer
+
+    root = factories.user("root", superuser=True)
+    server = ControlPlane(live_server.url, factories.token(root), "demo", httpx.Client(transport=Losing()))
+    assert server.create_channel("beta")["slug"] == "beta"
+    assert lost == [201]
+    assert app.channels.filter(slug="beta").count() == 1
+    server.close()
+
+
+def as_superuser(live_server):
+    user = factories.user("root", superuser=True)
+    options = ["--url", live_server.url, "--token", factories.token(user)]
+
+    def run(*arguments, as_json=True):
+        result = CliRunner().invoke(main.cli, [*options, *(["--json"] if as_json else []), *arguments])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout) if as_json else result.stdout
+
+    return run

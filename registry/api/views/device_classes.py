@@ -36,7 +36,7 @@ class DeviceClassesView(NounView):
         ),
         "POST": Verb(
             summary="Add a device class, at the end unless a position is given",
-            role=Role.RELEASER,
+            role=Role.ADMINISTRATOR,
             body=DeviceClassRequest,
             answer=DeviceClassSerializer,
             status=201,
@@ -44,7 +44,7 @@ class DeviceClassesView(NounView):
         ),
         "PUT": Verb(
             summary="Try the device classes in another order",
-            role=Role.RELEASER,
+            role=Role.ADMINISTRATOR,
             body=OrderRequest,
             answer=DeviceClassSerializer,
             many=True,
@@ -94,14 +94,14 @@ class DeviceClassView(NounView):
         "GET": Verb(summary="One device class", role=Role.VIEWER, answer=DeviceClassSerializer),
         "PUT": Verb(
             summary="Replace a device class",
-            role=Role.RELEASER,
+            role=Role.ADMINISTRATOR,
             body=DeviceClassRequest,
             answer=DeviceClassSerializer,
             conditional=True,
         ),
         "DELETE": Verb(
             summary="Delete a device class; its devices fall through to the ones after it",
-            role=Role.RELEASER,
+            role=Role.ADMINISTRATOR,
             status=204,
             conditional=True,
         ),
