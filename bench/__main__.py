@@ -27,44 +27,62 @@ _FOLDER = Path(__file__).parent
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM)
 
 
-class OutOfTime(BaseException):
-    """The whole must end in time; nothing that catches an Exception may keep it going."""
+class Ended(BaseException):
+    """A signal ended the run; nothing that catches an Exception may keep it going."""
+
+
+class OutOfTime(Ended):
+    """The whole must end in time. What was measured until then is kept."""
 
 
 @click.command()
 @click.argument("identifiers", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
 @click.option("--seconds", default=3, show_default=True, type=click.IntRange(1, 30), help="Length of one run.")
-@click.option("--patience", default=60, show_default=True, help="Seconds to spend on waiting for quiet neighbours.")
+@click.option("--patience", default=40, show_default=True, help="Seconds to spend on waiting for quiet neighbours.")
 @click.option("--limit", default=235, show_default=True, help="Seconds after which everything is stopped.")
 @click.option("--output", default=_FOLDER, type=click.Path(path_type=Path, file_okay=False, exists=True))
 def main(identifiers: tuple[str, ...], rounds: int, seconds: int, patience: int, limit: int, output: Path) -> None:
     """Measure IDENTIFIERS (all without any): ratios to a reference in the same run."""
-    settings = {"rounds": rounds, "seconds_per_run": seconds}
-    described: dict[str, Any] = {}
-    taken: list[Measurement] = []
+    settings: dict[str, Any] = {"rounds": rounds, "seconds_per_run": seconds}
     chosen = [MEASUREMENTS[name] for name in identifiers or MEASUREMENTS]
     with _bounded(limit), _folder() as folder:
-        try:
-            machine.require_tools()
-            cores = machine.Cores.choose()
-        except machine.ToolsMissing as missing:
-            taken = [Measurement(each.IDENTIFIER, each.TITLE, skipped=str(missing)) for each in chosen]
-        else:
-            described = machine.describe()
-            os.sched_setaffinity(0, {cores.generator})
-            for module in chosen:
-                share = Patience(patience / len(chosen))
-                taken.append(_measured(module, Harness(folder, cores, rounds, seconds, share, click.echo)))
-                settings["runs_repeated"] = settings.get("runs_repeated", 0) + share.repeated
-            described["load_average_after"] = round(os.getloadavg()[0], 2)
-    report.write(output, described or machine.describe(), settings, taken)
+        taken = _measure_all(chosen, folder, settings, patience)
+        settings["load_average_after"] = round(os.getloadavg()[0], 2)
+    report.write(output, machine.describe(), settings, taken)
     for measurement in taken:
         click.echo(f"\n{measurement.identifier} {measurement.title}\n" + "\n".join(report.lines(measurement)))
     without = plot.draw(output / "results.png", taken)
     if without:
         click.echo(f"no plot: {without}")
     sys.exit(any(measurement.failed for measurement in taken))
+
+
+def _measure_all(
+    chosen: list[ModuleType], folder: Path, settings: dict[str, Any], patience: float
+) -> list[Measurement]:
+    """What the machine lacks skips them all; the end of the time fails those that are left."""
+    try:
+        machine.require_tools()
+        cores = machine.Cores.choose()
+    except machine.ToolsMissing as missing:
+        return [Measurement(each.IDENTIFIER, each.TITLE, skipped=str(missing)) for each in chosen]
+    settings |= {"load_average_before": round(os.getloadavg()[0], 2), "runs_repeated": 0}
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cores.generator})
+    taken: list[Measurement] = []
+    try:
+        for module in chosen:
+            share = Patience(patience / len(chosen))
+            harness = Harness(folder, cores, settings["rounds"], settings["seconds_per_run"], share, click.echo)
+            taken.append(_measured(module, harness))
+            settings["runs_repeated"] += share.repeated
+    except OutOfTime as reason:
+        left = chosen[len(taken) :]
+        taken += [Measurement(each.IDENTIFIER, each.TITLE, failed=str(reason)) for each in left]
+    finally:
+        os.sched_setaffinity(0, usable)
+    return taken
 
 
 def _measured(module: ModuleType, harness: Harness) -> Measurement:
@@ -85,15 +103,17 @@ def _bounded(seconds: int) -> Iterator[None]:
     def leave(number: int, _: FrameType | None) -> None:
         for caught in _ENDINGS:
             signal.signal(caught, signal.SIG_IGN)
-        raise OutOfTime(f"stopped after {seconds} s" if number == signal.SIGALRM else signal.Signals(number).name)
+        if number == signal.SIGALRM:
+            raise OutOfTime(f"stopped after {seconds} s, the limit of the whole run")
+        raise Ended(signal.Signals(number).name)
 
     for caught in _ENDINGS:
         signal.signal(caught, leave)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
-    except OutOfTime as reason:
-        click.echo(f"bench: {reason}; nothing was written", err=True)
+    except Ended as reason:
+        click.echo(f"bench: ended by {reason}; nothing was written", err=True)
         sys.exit(1)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -79,7 +79,6 @@ def describe() -> dict[str, Any]:
         "event_loop": _event_loop(),
         "nginx": _first_line(["nginx", "-v"]).rpartition("/")[2],
         "wrk": _first_line(["wrk", "-v"]).partition(" [")[0].removeprefix("wrk "),
-        "load_average": round(os.getloadavg()[0], 2),
     }
 
 
