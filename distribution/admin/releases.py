@@ -163,12 +163,11 @@ class ReleaseAdmin(MemberAdmin):
 
     def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
         release: Release = self.find(request, object_id)
-        can_release = access.holds(request, Role.RELEASER, release.channel.application_id)
-        return self.page(request, "distribution/release.html", str(release), can_release=can_release, **_way(release))
+        return self.page(request, "distribution/release.html", str(release), **_way(request, release))
 
     def way_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The part of the page that changes until devices have the release."""
-        return self.page(request, "distribution/_way.html", "", **_way(self.find(request, pk)))
+        return self.page(request, "distribution/_way.html", "", **_way(request, self.find(request, pk)))
 
 
 def _why_not(choice: Choice) -> str:
@@ -198,11 +197,12 @@ def _shown(channel: Channel, model: RegisteredModel, after: ModelVersion) -> dic
     }
 
 
-def _way(release: Release) -> dict[str, Any]:
+def _way(request: HttpRequest, release: Release) -> dict[str, Any]:
     is_waiting = release.state == Release.State.WAITING
     application = release.channel.application
     return {
         "release": release,
+        "can_release": access.holds(request, Role.RELEASER, release.channel.application_id),
         "is_waiting": is_waiting,
         "is_overtaken": is_waiting
         and Release.objects.filter(

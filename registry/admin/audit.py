@@ -16,8 +16,8 @@ CHECKED_AT_ONCE = 5_000  # entries; a longer chain is walked when somebody asks 
 class AuditEntryAdmin(MemberAdmin):
     """The log, and whether every line still follows from the one before it."""
 
-    list_display = ["at", "who", "what", "subject", "change", "reason"]
-    list_display_links = ["at"]
+    list_display = ["moment", "who", "what", "subject", "change", "reason"]
+    list_display_links = ["moment"]
     list_filter = ["verb", "application", "actor"]
     search_fields = ["subject", "actor", "reason"]
     list_before_template = "registry/audit_before.html"
@@ -38,6 +38,10 @@ class AuditEntryAdmin(MemberAdmin):
         if isinstance(obj, AuditEntry) and not access.is_superuser(request):
             return access.applications(request).filter(slug=obj.application).exists()
         return access.member_of(request)
+
+    @admin.display(description="at", ordering="id")
+    def moment(self, entry: AuditEntry) -> str:
+        return f"{entry.at:%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description="actor", ordering="actor")
     def who(self, entry: AuditEntry) -> str:

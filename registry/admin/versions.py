@@ -137,14 +137,12 @@ class ModelVersionAdmin(MemberAdmin):
 
     def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
         version: ModelVersion = self.find(request, object_id)
-        panels = [panel(request, version) for panel in shared.version_panels]
         is_releaser = access.holds(request, Role.RELEASER, version.model.application_id)
         return self.page(
             request,
             "registry/version.html",
             str(version),
             version=version,
-            panels=panels,
             can_yank=is_releaser and version.yanked_at is None,
             **_work(request, version),
         )
@@ -179,6 +177,7 @@ def _work(request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
     rows = comparison.rows(version, other)
     measures = [row.now for row in rows]
     return {
+        "panels": [panel(request, version) for panel in shared.version_panels],
         "jobs": sorted(jobs, key=lambda job: (job.recipe != TRACE, job.state == JobState.NOT_APPLICABLE, job.pk)),
         "progress": progress(jobs),
         "rows": rows,

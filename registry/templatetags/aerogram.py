@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from registry.digests import is_sha256_hex
 from registry.models import JobState
 
 register = template.Library()
@@ -105,4 +106,6 @@ def code(document: Any) -> str:
     """A short JSON value in words: {"version": 2} → version 2."""
     if isinstance(document, dict):
         return ", ".join(f"{key} {code(value)}" for key, value in document.items())
-    return ", ".join(map(code, document)) if isinstance(document, list) else str(document)
+    if isinstance(document, list):
+        return ", ".join(map(code, document))
+    return f"{document[:12]}…" if is_sha256_hex(str(document)) else str(document)
