@@ -51,8 +51,9 @@ bench: $(VENV)/installed ## measure the hot paths
 vectors: $(VENV)/installed ## write sdk_stubs/vectors again, from the pure modules
 	$(PY) -m sdk_stubs.vectors.generate
 
-docs: $(VENV)/installed ## check that every setting, reason, event and endpoint is documented
+docs: $(VENV)/installed ## check that everything is documented, and build docs/ as a site
 	$(PY) -m pytest tests/test_docs.py
+	$(VENV)/bin/mkdocs build --strict --quiet
 
 lock: $(VENV)/installed ## compile deploy/locks from pyproject.toml (UPGRADE=--upgrade takes newer versions)
 	$(call compile,dev,--extra convert --extra dev $(UPGRADE))
