@@ -3,6 +3,8 @@
 The table stands here and not in the code that it checks: a role that is changed by mistake differs from it.
 """
 
+import re
+
 import pytest
 from django.test import Client
 
@@ -157,6 +159,13 @@ def test_a_method_without_a_verb_cannot_be_written():
         type("Open", (NounView,), {"get": lambda self, request: None})
 
 
-@pytest.mark.parametrize("path", ["schema", "docs"])
-def test_the_document_is_open(path):
-    assert Client().get(f"/api/v1/{path}").status_code == 200
+def test_the_document_is_open_and_its_page_asks_no_other_server():
+    assert Client().get("/api/v1/schema").status_code == 200
+    page = Client().get("/api/v1/docs").content.decode()
+    assets = re.findall(r'(?:href|src)="([^"]+)"', page)
+    assert len(assets) > 2
+    for asset in assets:
+        assert asset.startswith("/static/")
+        answer = Client().get(asset)
+        answer.close()
+        assert answer.status_code == 200, asset
