@@ -63,13 +63,15 @@ def watched(browser: Any, stack: Stack, password: str) -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="module")
-def phone(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def phone(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from deploy.demo.devices import phones
 
     root = json.dumps(stack.server.root()).encode()
     stores = tmp_path_factory.mktemp("phones")
     made = phones(server=stack.device_url, application=APPLICATION, channel=CHANNEL, root=root, stores=stores)
-    return next(phone for phone in made if phone.name == "Android, 3 GB")
+    yield next(phone for phone in made if phone.name == "Android, 3 GB")
+    for phone in made:
+        phone.client.close()
 
 
 def upload(watched: Watched, trained: Path, *, notes: str, leave_out: tuple[str, ...] = ()) -> None:
