@@ -66,10 +66,10 @@ class Stack:
     # -- killing and starting
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """The program's main process first, then all its descendants."""
+        """The program's main process first, then all its descendants; conversions must see to their own end."""
         with suppress(psutil.NoSuchProcess):
             main = psutil.Process(self.children[name].pid)
-            return [main, *main.children(recursive=True)]
+            return [main, *(process for process in main.children(recursive=True) if not is_conversion(process))]
         return []
 
     def pool(self, name: str) -> list[psutil.Process]:
@@ -117,13 +117,7 @@ class Stack:
 
     def conversions(self) -> list[psutil.Process]:
         """Conversion subprocesses of this stack, whoever their parent is now."""
-        return [process for process in psutil.process_iter() if self._is_conversion(process)]
-
-    def _is_conversion(self, process: psutil.Process) -> bool:
-        with suppress(psutil.Error, OSError):
-            command = process.cmdline()
-            return CONVERSION in command and command[-1].startswith(str(self.folder)) and is_alive(process)
-        return False
+        return conversions(self.folder)
 
     # -- looking
 
@@ -206,6 +200,7 @@ def running(folder: Path) -> Iterator[Stack]:
             yield stack
     finally:
         _stop(children)
+        kill_all(conversions(folder))
         planned.stop()
         web_socket.close()
         device_socket.close()
@@ -257,6 +252,18 @@ def _stop(children: dict[str, Child]) -> None:
         with suppress(psutil.NoSuchProcess):
             kill_all(psutil.Process(child.pid).children(recursive=True))
         child.finish(grace_seconds=0)
+
+
+def conversions(folder: Path) -> list[psutil.Process]:
+    """Those whose scratch lies below the folder: others may convert on this machine, too."""
+    return [process for process in psutil.process_iter() if is_conversion(process, folder)]
+
+
+def is_conversion(process: psutil.Process, folder: Path = Path("/")) -> bool:
+    with suppress(psutil.Error, OSError):
+        command = process.cmdline()
+        return CONVERSION in command and Path(command[-1]).is_relative_to(folder) and is_alive(process)
+    return False
 
 
 def kill_all(processes: list[psutil.Process]) -> None:

@@ -76,6 +76,11 @@ def require_clean_end(stack: Stack, jobs: Callable[[], dict[str, JobRow]]) -> di
     return ended
 
 
+def require_gone(process: psutil.Process) -> None:
+    """Dead with its parent. It was suspended, so that it could not end by itself in the meantime."""
+    until(lambda: not is_alive(process), "the conversion process to die with its parent", 5)
+
+
 def summary(jobs: dict[str, JobRow]) -> dict[str, tuple[str, int]]:
     return {recipe: (job.state, job.attempts) for recipe, job in jobs.items()}
 
@@ -90,8 +95,9 @@ def test_a_worker_killed_right_after_its_claim(stack, tiny_tflite):
 def test_a_worker_killed_during_a_recipe(stack, tiny_tflite):
     jobs = push(stack, tiny_tflite)
     process = wait_for_step(stack, "optimise")
+    process.suspend()
     stack.restart("worker")
-    assert not is_alive(process)
+    require_gone(process)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 1), RECIPE: ("succeeded", 2)}
 
 
@@ -110,8 +116,9 @@ def test_a_worker_whose_main_process_alone_is_killed(stack, tiny_tflite):
 def test_a_pool_process_killed_alone(stack, tiny_tflite):
     jobs = push(stack, tiny_tflite)
     process = wait_for_step(stack, "optimise")
+    process.suspend()
     kill_all([process.parent()])
-    until(lambda: not is_alive(process), "the conversion process to die with its parent", 5, LOOK_SECONDS)
+    require_gone(process)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 1), RECIPE: ("succeeded", 2)}
     assert stack.children["worker"].is_running()
 
@@ -160,6 +167,7 @@ def test_the_converter_killed_during_a_trace(stack, tmp_path):
     jobs = push(stack, source, "tflite-float32")
     process = wait_for_step(stack, "trace")
     until(lambda: process.memory_info().rss > TENSORFLOW_BYTES, "TensorFlow to be loaded", 60, LOOK_SECONDS)
+    process.suspend()
     stack.restart("converter")
-    assert not is_alive(process)
+    require_gone(process)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 2), "tflite-float32": ("succeeded", 1)}
