@@ -113,7 +113,7 @@ class DeviceClassAdmin(MemberAdmin):
         ]
         return "; ".join(told) or "none: everything that comes this far"
 
-    @admin.display(description="variants, best first")
+    @admin.display(description="variants")
     def preference(self, row: DeviceClass) -> str:
         return ", ".join(row.variants)
 
