@@ -15,8 +15,8 @@ class Sample:
     """One run of the load generator against one server. CPU shares are of one core, 0..1.
 
     `others_share` is what everybody else used meanwhile, of the server's core or the generator's, whichever is more:
-    above a tenth, the round was disturbed. `server_cpu_us` is the server's CPU time per request, which a busy neighbour
-    disturbs far less.
+    above a tenth, the round was disturbed. `server_cpu_us` is the server's CPU time per request, which busy neighbours
+    raise as well, through cold caches.
     """
 
     requests: int

@@ -20,8 +20,9 @@ Figures of one machine and one hour; the ratios are what to compare. A ratio is 
 because subject and reference alternate; its range is beside it. "Aim" is the line of the design, not a promise.
 The server is pinned to one core, `wrk` to another; "others" is what the rest of the machine took of the worse of the
 two. A run in which they took more than a tenth is repeated while there is time; the ones left disturbed are counted.
-CPU per request is the server's own and feels neighbours far less: where a server could not fill its core, trust it.
-At half load connections pause at random between requests, since `wrk` knows no rate.
+CPU per request is the server's own, but busy neighbours raise it too (here by a quarter to a half).
+At half load connections pause at random between requests, since `wrk` knows no rate; the half is of the rate flat out
+in the same run, so where neighbours lowered that rate, it is less than half of what the server could do.
 """
 
 
@@ -56,6 +57,8 @@ def lines(measurement: Measurement) -> Iterator[str]:
     disturbed = sum(sample.others_share > DISTURBED for series in measurement.series for sample in series.samples)
     total = sum(len(series.samples) for series in measurement.series)
     yield f"\nRuns in which others took more than {DISTURBED:.0%} of a core: {disturbed} of {total}.\n"
+    if disturbed > total / 2:
+        yield "Provisional: most runs were disturbed, so no aim is shown to be met or missed by these.\n"
 
 
 def _ratio_row(ratio: Ratio) -> str:
