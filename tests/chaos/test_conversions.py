@@ -76,8 +76,18 @@ def require_clean_end(stack: Stack, jobs: Callable[[], dict[str, JobRow]]) -> di
     return ended
 
 
+def suspend(process: psutil.Process) -> None:
+    """Stop a conversion that is confined by now, so that it cannot end by itself before it is looked at."""
+
+    def is_confined() -> bool:
+        return process.rlimit(psutil.RLIMIT_AS)[0] != psutil.RLIM_INFINITY  # the last thing it does to itself
+
+    until(is_confined, "the conversion process to be confined", PATIENCE_SECONDS, LOOK_SECONDS)
+    process.suspend()
+
+
 def require_gone(process: psutil.Process) -> None:
-    """Dead with its parent. It was suspended, so that it could not end by itself in the meantime."""
+    """Dead with its parent, although it was suspended."""
     until(lambda: not is_alive(process), "the conversion process to die with its parent", 5)
 
 
@@ -95,7 +105,7 @@ def test_a_worker_killed_right_after_its_claim(stack, tiny_tflite):
 def test_a_worker_killed_during_a_recipe(stack, tiny_tflite):
     jobs = push(stack, tiny_tflite)
     process = wait_for_step(stack, "optimise")
-    process.suspend()
+    suspend(process)
     stack.restart("worker")
     require_gone(process)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 1), RECIPE: ("succeeded", 2)}
@@ -116,7 +126,7 @@ def test_a_worker_whose_main_process_alone_is_killed(stack, tiny_tflite):
 def test_a_pool_process_killed_alone(stack, tiny_tflite):
     jobs = push(stack, tiny_tflite)
     process = wait_for_step(stack, "optimise")
-    process.suspend()
+    suspend(process)
     kill_all([process.parent()])
     require_gone(process)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 1), RECIPE: ("succeeded", 2)}
@@ -167,7 +177,7 @@ def test_the_converter_killed_during_a_trace(stack, tmp_path):
     jobs = push(stack, source, "tflite-float32")
     process = wait_for_step(stack, "trace")
     until(lambda: process.memory_info().rss > TENSORFLOW_BYTES, "TensorFlow to be loaded", 60, LOOK_SECONDS)
-    process.suspend()
+    suspend(process)
     stack.restart("converter")
     require_gone(process)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 2), "tflite-float32": ("succeeded", 1)}
