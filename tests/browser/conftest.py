@@ -46,8 +46,9 @@ def _require(what: str, *, is_there: bool) -> None:
     pytest.skip(message)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Closed with the module: until then Playwright's event loop runs in this thread and refuses everybody else's."""
     _require("the package playwright (extra `dev`)", is_there=find_spec("playwright") is not None)
     if not CHROMIUM.exists() and os.environ.get("CI") and os.geteuid() == 0:
         for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
@@ -61,7 +62,7 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(browser: Any) -> Iterator[Stack]:
     for name in _EMBEDDED:
         _require(f"{name} (extra `embedded`)", is_there=find_spec(name) is not None)
@@ -69,7 +70,7 @@ def stack(browser: Any) -> Iterator[Stack]:
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def password(stack: Stack) -> str:
     """Of the administrator `ada`, made as an operator would: with Django's own command."""
     chosen = secrets.token_urlsafe(12)
@@ -80,7 +81,7 @@ def password(stack: Stack) -> str:
     return chosen
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with digits.keras, held-out.npz, and a file that only says that it is a model."""
     folder = tmp_path_factory.mktemp("trained")
