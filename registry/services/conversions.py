@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from django.conf import settings
 from django.db import transaction
@@ -269,13 +269,3 @@ def _enqueue_on_commit(job: ConversionJob) -> None:
 
     queue = "convert" if job.recipe == TRACE and job.version.source_format != "tflite" else "light"
     tasks.enqueue_on_commit(tasks.run_conversion_job, job.pk, queue=queue)
-
-
-def job_counts(version: ModelVersion) -> dict[str, Any]:
-    """How far a version's conversions are: {"total", "finished", "succeeded"}."""
-    states = list(version.jobs.values_list("state", flat=True))
-    return {
-        "total": len(states),
-        "finished": sum(state not in UNFINISHED for state in states),
-        "succeeded": states.count(JobState.SUCCEEDED),
-    }
