@@ -17,7 +17,7 @@ from registry import services
 from registry.admin import access, comparison, picture, shared
 from registry.admin.shared import MemberAdmin
 from registry.admin.uploads import receive_view, register_view, upload_page
-from registry.conversion.plan import TRACE
+from registry.conversion.recipes import TRACE
 from registry.errors import DomainError
 from registry.models import ConversionJob, JobState, ModelVersion, RegisteredModel, Role
 from registry.models.conversions import UNFINISHED

@@ -3,23 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from registry.conversion.recipes import RECIPES, Recipe, recipe_named
+from registry.conversion.recipes import RECIPES, TRACE, Recipe, recipe_named
 from registry.inspection.source import SourceInspection
 
-TRACE = "trace"
 FOR_READY_FILES = ("tflite-as-is", "tflite-repaired")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`steps` begins with `trace`; the rest are slugs of recipes, each of which needs only the trace."""
+    """`steps` begins with `trace`, then come other traces, then recipes: each after its `recipes.base_of`."""
 
     steps: tuple[str, ...]
     not_applicable: Mapping[str, str]
 
 
 def plan(source: SourceInspection, has_evaluation_set: bool, requested: Sequence[str] | None = None) -> Plan:  # noqa: FBT001
-    """Sort the requested recipes (all of them when None) into steps and reasons.
+    """Sort the requested recipes (those of the default profile when None) into steps and reasons.
 
     | source            | float32 | float16, dynamic-int8 | full-int8      | coreml | as-is, or repaired |
     | .keras, SavedModel| yes     | yes                   | with samples   | yes    | no                 |
@@ -34,14 +33,15 @@ def plan(source: SourceInspection, has_evaluation_set: bool, requested: Sequence
     slugs = _default(source) if requested is None else tuple(dict.fromkeys(requested))
     reasons = {slug: _reason_against(recipe_named(slug), source, has_evaluation_set) for slug in slugs}
     chosen = tuple(slug for slug in slugs if not reasons[slug])
-    return Plan((TRACE, *chosen), {slug: reason for slug, reason in reasons.items() if reason})
+    bases = tuple(dict.fromkeys(RECIPES[slug].base for slug in chosen if RECIPES[slug].base != TRACE))
+    return Plan((TRACE, *bases, *chosen), {slug: reason for slug, reason in reasons.items() if reason})
 
 
 def _default(source: SourceInspection) -> tuple[str, ...]:
     pointless = set(FOR_READY_FILES) if source.format != "tflite" else {"tflite-float32"}
     if not source.details.get("warnings"):
         pointless.add("tflite-repaired")
-    return tuple(slug for slug in RECIPES if slug not in pointless)
+    return tuple(slug for slug, recipe in RECIPES.items() if slug not in pointless and not recipe.on_request)
 
 
 def _reason_against(recipe: Recipe, source: SourceInspection, has_evaluation_set: bool) -> str:  # noqa: FBT001

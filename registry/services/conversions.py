@@ -24,8 +24,8 @@ from django.db import transaction
 from registry import errors
 from registry.blob_store import blob_store
 from registry.conversion import runner
-from registry.conversion.plan import TRACE, plan
-from registry.conversion.recipes import RECIPES
+from registry.conversion.plan import plan
+from registry.conversion.recipes import RECIPES, TRACE
 from registry.conversion.report import ProducedFile, Report
 from registry.digests import sha256_of_file, tree_digest
 from registry.inspection import SourceInspection

@@ -1,150 +1,24 @@
 """Builds one variant from a trace's files, without TensorFlow."""
 
-import shutil
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+import importlib
 
-from registry.conversion.recipes import Recipe, recipe_named
+from registry.conversion.recipes import recipe_named
 from registry.conversion.report import Report
-from registry.conversion.worker.golden import evaluation_of
-from registry.conversion.worker.job import Job, WorkerError, installed_versions, produced_below
+from registry.conversion.worker.job import Job, installed_versions, produced_below
 from registry.conversion.worker.trace_files import Trace
-from registry.inspection.tflite_file import inspect_tflite
-
-VERSIONS_OF = {"quantise_tflite": ("ai-edge-quantizer", "ai-edge-litert", "numpy")}
-
-# A model's tables (names, shapes, operators) stay as large as they are, whatever its weights shrink to.
-TABLES_BYTES = 16 * 1024
-LEFT_AS_IT_WAS = 0.95
 
 
 def run(job: Job) -> Report:
     assert job.trace is not None
     recipe = recipe_named(job.recipe)
     trace = Trace.read(job.trace)
-    notes = STEPS[recipe.step](job, recipe, trace)
+    # One family's libraries are large and of no use to the others.
+    family = importlib.import_module(f"registry.conversion.worker.steps.{recipe.family}")
+    notes = family.STEPS[recipe.step](job, recipe, trace)
     return Report(
         state="succeeded",
         files=produced_below(job.output, job.output / recipe.entry, "model"),
         entry=recipe.entry,
-        converter_versions={**trace.converter_versions, **installed_versions(VERSIONS_OF.get(recipe.step, ()))},
+        converter_versions={**trace.converter_versions, **installed_versions(family.VERSIONS_OF)},
         notes=notes,
     )
-
-
-def copy_tflite(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
-    assert job.trace is not None
-    shutil.copyfile(job.trace / trace.tflite, job.output / recipe.entry)
-    return ()
-
-
-def publish_as_is(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
-    if trace.source_format != "tflite":
-        raise WorkerError("not_applicable", f"expected a ready .tflite source; got {trace.source_format}")
-    return copy_tflite(job, recipe, trace)
-
-
-def copy_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
-    assert job.trace is not None
-    if not trace.coreml:
-        raise WorkerError(
-            "no_coreml", f"expected the trace to hold a Core ML package; got {trace.coreml_error or 'none'}"
-        )
-    target = job.output / recipe.entry
-    shutil.copytree(job.trace / trace.coreml, target, copy_function=shutil.copyfile)
-    for member in (target, *target.rglob("*")):
-        member.chmod(0o755 if member.is_dir() else 0o644)
-    return ()
-
-
-def quantise_tflite(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
-    from ai_edge_quantizer import quantizer  # noqa: PLC0415 0.7 s that copying does without
-
-    assert job.trace is not None
-    source = job.trace / trace.tflite
-    precision = inspect_tflite(source).details["precision"]
-    if precision != "float32":
-        # The quantiser would take it, warn, and change nothing or the wrong half.
-        raise WorkerError("not_applicable", f"expected a source of float32 weights; got {precision}")
-    tool = quantizer.Quantizer(str(source))
-    settings = {
-        "regex": ".*",
-        "operation": "*",
-        "algorithm_key": recipe.parameters["algorithm"],
-        "op_config": {**recipe.parameters["config"], "skip_checks": False, "min_weight_elements": 0},
-    }
-    try:
-        tool.load_quantization_recipe([settings])
-        ranges = _calibrated(job, recipe, trace, [settings]) if recipe.needs_calibration else None
-        quantised = bytes(tool.quantize(ranges).quantized_model)
-    except (ValueError, RuntimeError, KeyError, TypeError, NotImplementedError) as error:
-        raise WorkerError(
-            "quantiser_refused", f"expected a model ai-edge-quantizer takes; got {error}"[:2000]
-        ) from error
-    (job.output / recipe.entry).write_bytes(quantised)
-    return size_notes(source.stat().st_size, len(quantised), recipe)
-
-
-def size_notes(source_bytes: int, variant_bytes: int, recipe: Recipe) -> tuple[str, ...]:
-    """Raises WorkerError for a file that was silently left uncompressed; a note when part of it was."""
-    if source_bytes >= TABLES_BYTES and variant_bytes > LEFT_AS_IT_WAS * source_bytes:
-        got = f"{variant_bytes} bytes from {source_bytes}"
-        raise WorkerError("not_compressed", f"expected a file well below the float32 one; got {got}")
-    expected = round(recipe.expected_size_ratio * source_bytes) + TABLES_BYTES
-    if variant_bytes <= expected:
-        return ()
-    return (
-        f"expected at most {expected} bytes of {source_bytes}, got {variant_bytes}: some layers were not quantised",
-    )
-
-
-def _calibrated(job: Job, recipe: Recipe, trace: Trace, settings: list[dict[str, Any]]) -> Any:
-    """Smallest and largest activations over at most `calibration_samples` evenly spaced samples.
-
-    The quantiser's own default is a moving average over the samples, which depends on their order and cuts off what
-    the last ones did not reach: a model of sin(x) calibrated on ascending x was wrong by 1.0 that way.
-    """
-    from ai_edge_quantizer import calibrator, recipe_manager  # noqa: PLC0415
-    from ai_edge_quantizer.utils import qsv_utils  # noqa: PLC0415
-
-    assert job.trace is not None
-    path = job.trace / trace.tflite
-    samples = _calibration_samples(job, recipe, trace)
-    rules = recipe_manager.RecipeManager()
-    rules.load_quantization_recipe(settings)
-    tool = calibrator.Calibrator(str(path), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    tool.calibrate({_signature_key(path, trace): samples}, rules)
-    return tool.get_model_qsvs()
-
-
-def _calibration_samples(job: Job, recipe: Recipe, trace: Trace) -> list[dict[str, Any]]:
-    evaluation = evaluation_of(job.evaluation_set, trace.signature.inputs)
-    if evaluation is None:
-        raise WorkerError("no_evaluation_set", "expected an evaluation set to calibrate on; got none")
-    chosen = evaluation.take(recipe.parameters["calibration_samples"])
-    shapes = {spec.name: spec.shape for spec in trace.signature.inputs}
-    rows = range(len(chosen))
-    return [{name: array[i].reshape(shapes[name]) for name, array in chosen.inputs.items()} for i in rows]
-
-
-def _signature_key(path: Path, trace: Trace) -> str:
-    from registry.conversion.worker.litert import LiteRtModel  # noqa: PLC0415
-
-    key = LiteRtModel(path, trace.signature).signature_key
-    if not key:
-        raise WorkerError(
-            "no_signature", "expected a .tflite with a signature, by which calibration names inputs; got none"
-        )
-    return key
-
-
-STEPS: Mapping[str, Callable[[Job, Recipe, Trace], tuple[str, ...]]] = MappingProxyType(
-    {
-        "copy_tflite": copy_tflite,
-        "publish_as_is": publish_as_is,
-        "copy_coreml": copy_coreml,
-        "quantise_tflite": quantise_tflite,
-    }
-)

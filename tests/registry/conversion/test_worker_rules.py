@@ -12,7 +12,7 @@ from registry.conversion.worker.admission import admit
 from registry.conversion.worker.confine import Isolation
 from registry.conversion.worker.golden import golden_inputs, noise
 from registry.conversion.worker.job import Job, WorkerError
-from registry.conversion.worker.optimise import size_notes
+from registry.conversion.worker.steps.tflite import size_notes
 from registry.conversion.worker.trace_files import batched
 from registry.conversion.worker.verify import sanity_tolerance
 from tests.registry.inspection.builders import keras_config, keras_file, layer, saved_model, zipped

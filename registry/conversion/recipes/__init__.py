@@ -1,0 +1,44 @@
+"""All recipes and traces by slug. A new one is an entry in its family's file and a step in the worker."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from registry.conversion.recipes import coreml, onnx, tflite, traces
+from registry.conversion.recipes.recipe import RUNTIME_OF_FAMILY, TRACE, Family, ParityLimits, Recipe, Trace
+
+__all__ = [
+    "RECIPES",
+    "RUNTIME_OF_FAMILY",
+    "TRACE",
+    "TRACES",
+    "Family",
+    "ParityLimits",
+    "Recipe",
+    "Trace",
+    "UnknownRecipeError",
+    "base_of",
+    "recipe_named",
+]
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {recipe.slug: recipe for recipe in (*tflite.RECIPES, *coreml.RECIPES, *onnx.RECIPES)}
+)
+TRACES: Mapping[str, Trace] = MappingProxyType({trace.slug: trace for trace in traces.TRACES})
+
+
+class UnknownRecipeError(ValueError):
+    """The caller asked for a recipe that does not exist."""
+
+
+def recipe_named(slug: str) -> Recipe:
+    try:
+        return RECIPES[slug]
+    except KeyError:
+        raise UnknownRecipeError(f"expected a recipe among {', '.join(RECIPES)}; got {slug!r}") from None
+
+
+def base_of(slug: str) -> str:
+    """The trace that a recipe, or another trace, starts from; empty for the main trace, whose start is the source."""
+    if slug == TRACE:
+        return ""
+    return TRACE if slug in TRACES else recipe_named(slug).base
