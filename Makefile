@@ -56,8 +56,9 @@ docs: $(VENV)/installed ## check that everything is documented, and build docs/ 
 	$(VENV)/bin/mkdocs build --strict --quiet
 
 lock: $(VENV)/installed ## compile deploy/locks from pyproject.toml (UPGRADE=--upgrade takes newer versions)
-	$(call compile,dev,--extra convert --extra dev $(UPGRADE))
+	$(call compile,dev,--extra onnx --extra dev $(UPGRADE))
 	$(call compile,fast,--extra dev --constraint deploy/locks/dev.txt)
+	$(call compile,onnx,--extra onnx --constraint deploy/locks/dev.txt)
 	$(call compile,convert,--extra convert --constraint deploy/locks/dev.txt)
 	$(call compile,light,--extra light --constraint deploy/locks/dev.txt)
 	$(call compile,server,--constraint deploy/locks/dev.txt)
