@@ -39,7 +39,12 @@ class Parity:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """`value` is the variant's, `source_value` the source's on the same samples; the interval is 95 % (Wilson)."""
+    """`value` is the variant's, `source_value` the source's on the same samples. Every interval is 95 %.
+
+    `lost` is how much worse than the source the variant is, in units of the metric: above 0 is worse, for shares and
+    for errors alike. It is paired, sample by sample; `p_value` is McNemar's exact one, for shares only. `output` is
+    the output measured.
+    """
 
     metric: str
     value: float
@@ -47,17 +52,40 @@ class Accuracy:
     samples: int
     interval_low: float
     interval_high: float
+    lost: float | None = None
+    lost_low: float | None = None
+    lost_high: float | None = None
+    p_value: float | None = None
+    output: str = ""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How each evaluated sample went, so that two variants can be compared sample by sample.
+
+    `samples` is the SHA-256 (hex) of the evaluation set and of which samples were run: equal means the same samples.
+    `outputs` maps an output to base64: for shares one bit a sample (1 is a hit, first sample in the highest bit), for
+    errors one little-endian float32 a sample.
+    """
+
+    samples: str
+    outputs: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class HostLatency:
-    """One inference on the converting host. Compare variants with each other, never with a phone."""
+    """One inference on the converting host. Compare variants with each other, never with a phone.
+
+    `xnnpack` says whether that delegate was on: False for runtimes that have none.
+    """
 
     p50_us: int
     p90_us: int
     runs: int
     threads: int
     label: str
+    xnnpack: bool = True
+    p99_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +135,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
+    """`accuracy` and `latency_host` are the ones people ask for first, of all in `accuracies` and `latencies`: that of
+    the first labelled output, and that of one thread with XNNPACK.
+
+    `compressed_size_bytes` is what zstd at level 19 makes of the model's files, each for itself.
+    `inference_memory_bytes` is how much the verifying process grew by loading and running the variant. `speed_ratio` is
+    the median time of an inference over that of the same version's float32 file: above 1 is slower.
+    """
+
     state: State
     seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -121,6 +157,12 @@ class Report:
     error: Failure | None = None
     log_tail: str = ""
     notes: tuple[str, ...] = ()
+    accuracies: tuple[Accuracy, ...] = ()
+    latencies: tuple[HostLatency, ...] = ()
+    compressed_size_bytes: int | None = None
+    inference_memory_bytes: int | None = None
+    speed_ratio: float | None = None
+    outcomes: Outcomes | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -147,14 +189,19 @@ _RECORDS: Mapping[str, Any] = {
     "latency_host": lambda data: HostLatency(**data),
     "signature": Signature.from_json,
     "error": lambda data: Failure(**data),
+    "outcomes": lambda data: Outcomes(**data),
+}
+_LISTS: Mapping[str, Any] = {
+    "files": lambda data: ProducedFile(**data),
+    "notes": str,
+    "accuracies": lambda data: Accuracy(**data),
+    "latencies": lambda data: HostLatency(**data),
 }
 
 
 def _decode(key: str, value: Any) -> Any:
-    if key == "files":
-        return tuple(ProducedFile(**file) for file in value)
-    if key == "notes":
-        return tuple(value)
+    if key in _LISTS:
+        return tuple(map(_LISTS[key], value))
     if key in _RECORDS and value is not None:
         return _RECORDS[key](value)
     return value

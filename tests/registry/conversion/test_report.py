@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from registry.conversion.report import (
     Accuracy,
     Failure,
     HostLatency,
+    Outcomes,
     Parity,
     ProducedFile,
     Quantization,
@@ -38,6 +39,12 @@ FULL = Report(
     error=Failure("code", "detail"),
     log_tail="log",
     notes=("a", "b"),
+    accuracies=(Accuracy("mse", 0.9, 0.8, 100, 0.85, 0.95, 0.1, 0.05, 0.15, None, "y"),),
+    latencies=(HostLatency(20, 22, 50, 2, "x86, relative", xnnpack=False, p99_us=30),),
+    compressed_size_bytes=8,
+    inference_memory_bytes=4096,
+    speed_ratio=1.8,
+    outcomes=Outcomes("ab" * 32, {"y": "gA=="}),
 )
 
 
@@ -49,11 +56,22 @@ def test_the_json_holds_plain_values_under_the_agreed_names() -> None:
     data = json.loads(json.dumps(FULL.to_json()))
     assert set(data) == {
         "state", "seconds", "peak_memory_bytes", "files", "entry", "converter_versions", "parity", "accuracy",
-        "latency_host", "signature", "min_runtime_version", "error", "log_tail", "notes",
+        "latency_host", "signature", "min_runtime_version", "error", "log_tail", "notes", "accuracies", "latencies",
+        "compressed_size_bytes", "inference_memory_bytes", "speed_ratio", "outcomes",
     }  # fmt: skip
     assert data["signature"]["inputs"][0]["quantization"] == {"scale": 0.5, "zero_point": -1}
     assert data["files"][0] == {"path": "model.tflite", "role": "model", "size_bytes": 10, "sha256": "ab"}
     assert data["parity"]["top1_agreement"] is None
+
+
+def test_a_report_written_before_a_member_existed_still_reads() -> None:
+    old = {"state": "succeeded", "accuracy": asdict(FULL.accuracy), "latency_host": asdict(FULL.latency_host)}
+    for later in ("lost", "lost_low", "lost_high", "p_value", "output"):
+        del old["accuracy"][later]
+    del old["latency_host"]["xnnpack"], old["latency_host"]["p99_us"]
+    read = Report.from_json(old)
+    assert (read.accuracy, read.latency_host, read.latencies) == (FULL.accuracy, FULL.latency_host, ())
+    assert (read.compressed_size_bytes, read.speed_ratio, read.outcomes) == (None, None, None)
 
 
 def test_the_size_of_a_variant_is_what_a_phone_stores() -> None:
