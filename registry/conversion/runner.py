@@ -9,37 +9,49 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from registry.conversion.recipes import Recipe, recipe_named
+from registry.conversion.recipes import ADOPTION_STEPS, TRACE, Recipe, recipe_named, trace_named
 from registry.conversion.report import Report, merged
 from registry.conversion.supervision import RECIPE_LIMITS, TRACE_LIMITS, Limits, supervise
 from registry.conversion.worker.job import Job
 
 __all__ = ["RECIPE_LIMITS", "TRACE_LIMITS", "Limits", "run_recipe", "run_trace"]
 
-SourceFormat = Literal["keras", "saved_model", "tflite"]
+SourceFormat = Literal["keras", "saved_model", "tflite", "coreml", "onnx"]
 
 
 def run_trace(
     *,
+    trace: str = TRACE,
     source: Path,
     source_format: SourceFormat,
+    source_signature: str = "",
     evaluation_set: Path | None,
+    training_set: Path | None = None,
+    main: Path | None = None,
     output: Path,
     limits: Limits = TRACE_LIMITS,
     on_heartbeat: Callable[[], None],
 ) -> Report:
-    """Write what every recipe starts from into `output`: float files, golden inputs and the source's own outputs."""
-    step = "adopt" if source_format == "tflite" else "trace"
+    """Write what recipes start from into `output`: float files, golden inputs and the source's own outputs.
+
+    Another trace than the main one writes only what differs from the folder `main`, which holds the main one's files;
+    its recipes need both, laid over each other. `source_signature` names one of several a SavedModel has.
+    """
+    known = trace_named(trace)
     output.mkdir(parents=True, exist_ok=True)
 
     def job(scratch: Path) -> Job:
         return Job(
-            step=step,
+            step=ADOPTION_STEPS.get(source_format, known.step) if trace == TRACE else known.step,
             output=output.resolve(),
             scratch=scratch,
             source=source.resolve(),
             source_format=source_format,
+            source_signature=source_signature,
+            trace_recipe=trace,
+            trace=main.resolve() if main else None,
             evaluation_set=evaluation_set.resolve() if evaluation_set else None,
+            training_set=training_set.resolve() if training_set else None,
         )
 
     return supervise(job, limits=limits, on_heartbeat=on_heartbeat)

@@ -75,7 +75,7 @@ def _write_job(job: Job, scratch: Path, limits: Limits) -> None:
         "cpu_seconds": limits.cpu_seconds,
         "address_space_bytes": limits.address_space_bytes,
         "file_bytes": limits.file_bytes,
-        "readable": [str(path) for path in (job.source, job.trace, job.evaluation_set) if path],
+        "readable": [str(path) for path in job.inputs],
         "writable": [str(job.output), str(scratch)],
     }
     (scratch / "job.json").write_text(json.dumps({"job": job.to_json(), "confinement": confinement}), "utf-8")

@@ -5,8 +5,10 @@ from types import MappingProxyType
 
 from registry.conversion.recipes import coreml, onnx, tflite, traces
 from registry.conversion.recipes.recipe import RUNTIME_OF_FAMILY, TRACE, Family, ParityLimits, Recipe, Trace
+from registry.conversion.recipes.traces import ADOPTION_STEPS
 
 __all__ = [
+    "ADOPTION_STEPS",
     "RECIPES",
     "RUNTIME_OF_FAMILY",
     "TRACE",
@@ -18,6 +20,7 @@ __all__ = [
     "UnknownRecipeError",
     "base_of",
     "recipe_named",
+    "trace_named",
 ]
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -35,6 +38,13 @@ def recipe_named(slug: str) -> Recipe:
         return RECIPES[slug]
     except KeyError:
         raise UnknownRecipeError(f"expected a recipe among {', '.join(RECIPES)}; got {slug!r}") from None
+
+
+def trace_named(slug: str) -> Trace:
+    try:
+        return TRACES[slug]
+    except KeyError:
+        raise UnknownRecipeError(f"expected a trace among {', '.join(TRACES)}; got {slug!r}") from None
 
 
 def base_of(slug: str) -> str:

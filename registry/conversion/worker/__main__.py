@@ -11,20 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from registry.conversion.recipes import ADOPTION_STEPS, TRACES
 from registry.conversion.report import Failure, Report, State
 from registry.conversion.worker import confine
 from registry.conversion.worker.admission import admit
 from registry.conversion.worker.job import Job, WorkerError, write_result
 
-WITH_TENSORFLOW = "trace"
-STEPS = frozenset({WITH_TENSORFLOW, "adopt", "optimise", "verify"})
+WITH_TENSORFLOW = frozenset(trace.step for trace in TRACES.values())
+STEPS = WITH_TENSORFLOW | {*ADOPTION_STEPS.values(), "optimise", "verify"}
 
 
 def main(job_file: Path) -> None:
     data = json.loads(job_file.read_text("utf-8"))
     isolation = confine.apply(data["confinement"])
     job = Job.from_json(data["job"])
-    if job.step != WITH_TENSORFLOW:
+    if job.step not in WITH_TENSORFLOW:
         # Otherwise coremltools imports TensorFlow where it is installed: 5 s and 600 MB that these steps never need.
         sys.modules["tensorflow"] = None  # type: ignore[assignment]
     report = run(job, isolation)

@@ -23,23 +23,37 @@ class WorkerError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """Paths are absolute; `scratch` is this process's own and vanishes with it."""
+    """Paths are absolute; `scratch` is this process's own and vanishes with it.
+
+    `trace_recipe` is the trace to make, `trace` the folder of the one to start from. `source_signature` chooses among
+    those of a SavedModel.
+    """
 
     step: str
     output: Path
     scratch: Path
     source: Path | None = None
     source_format: str = ""
+    source_signature: str = ""
+    trace_recipe: str = ""
     recipe: str = ""
     trace: Path | None = None
     evaluation_set: Path | None = None
+    training_set: Path | None = None
+    metadata: Path | None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """What the worker may read beside its own code."""
+        given = (self.source, self.trace, self.evaluation_set, self.training_set, self.metadata)
+        return tuple(path for path in given if path)
 
     def to_json(self) -> dict[str, Any]:
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Job":
-        paths = {"output", "scratch", "source", "trace", "evaluation_set"}
+        paths = {"output", "scratch", "source", "trace", "evaluation_set", "training_set", "metadata"}
         members: dict[str, Any] = {k: Path(v) if k in paths and v else v for k, v in data.items()}
         return cls(**members)
 

@@ -1,54 +1,21 @@
-"""The one step that needs TensorFlow: a Keras file or a SavedModel becomes one concrete function, and that the files
-every variant is made from.
+"""The main trace: a Keras file or a SavedModel becomes the files that variants are made from, and its own reference."""
 
-Both converters get the same function of batch 1 with named inputs and outputs. Neither gets the Keras object: the
-TensorFlow Lite converter would keep a dynamic batch or, told of a function and the object, write an empty model without
-an error; Core ML's refuses Keras 3 altogether.
-"""
-
-import re
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import keras
-import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
-
-from registry.conversion.report import Report, Signature, TensorSpec
-from registry.conversion.worker.golden import Ranges, evaluation_of
-from registry.conversion.worker.job import Job, WorkerError, installed_versions
+from registry.conversion.report import Report, Signature
+from registry.conversion.worker.float_files import COREML_PACKAGE, TFLITE_FILE, write_float_files
+from registry.conversion.worker.golden import evaluation_of
+from registry.conversion.worker.job import Job, installed_versions
+from registry.conversion.worker.source_model import concrete, inference_of, load, outputs_of
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
 
-Array = npt.NDArray[np.generic]
-
-TFLITE_FILE = "float32.tflite"
-COREML_PACKAGE = "fp16.mlpackage"
 VERSIONS_OF = ("tensorflow", "tensorflow-cpu", "keras", "coremltools", "numpy", "protobuf")
-SMALLEST_SCALED_RANGE = 2.0
-
-
-@dataclass(frozen=True)
-class Source:
-    """A loaded model: `call` maps input name -> tensor to output name -> tensor; `module` keeps its variables alive."""
-
-    call: Callable[[Mapping[str, Any]], dict[str, Any]]
-    inputs: tuple[TensorSpec, ...]
-    module: Any
-    ranges: Ranges
 
 
 def run(job: Job) -> Report:
-    assert job.source is not None
-    source = _load_keras(job) if job.source_format == "keras" else _load_saved_model(job)
+    source = load(job)
     function = concrete(source)
     signature = Signature(source.inputs, outputs_of(function))
     evaluation = evaluation_of(job.evaluation_set, source.inputs)
-    (job.output / TFLITE_FILE).write_bytes(to_tflite(function, source.module))
-    coreml_error = _write_coreml(function, signature, job.output / COREML_PACKAGE)
+    coreml_error = write_float_files(function, source.module, signature, job.output)
     trace = Trace(
         source_format=job.source_format,
         signature=signature,
@@ -57,177 +24,6 @@ def run(job: Job) -> Report:
         coreml_error=coreml_error,
         converter_versions=installed_versions(VERSIONS_OF),
     )
-    measured = write_references(job, signature, evaluation, _infer(function), source.ranges)
+    measured = write_references(job, signature, evaluation, inference_of(function), source.ranges)
     notes = (f"Core ML is not available: {coreml_error}",) if coreml_error else ()
     return trace_report(job, measured.added_to(trace), notes)
-
-
-def readable(name: str) -> str:
-    """A name both runtimes take as an identifier: letters, digits and underscores, not starting with a digit."""
-    word = re.sub(r"\W", "_", name, flags=re.ASCII)
-    return f"_{word}" if word[:1].isdigit() or not word else word
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """`readable` names, a repeated one numbered from 1."""
-    taken: list[str] = []
-    for name in map(readable, names):
-        number, candidate = 0, name
-        while candidate in taken:
-            number, candidate = number + 1, f"{name}_{number + 1}"
-        taken.append(candidate)
-    return taken
-
-
-def fixed_shape(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:
-    """Batch 1 and known sizes after it: a model of unknown sizes cannot be checked for every one of them."""
-    if not shape or any(size is None for size in shape[1:]):
-        raise WorkerError("unknown_shape", f"expected known sizes after the batch for input {name!r}; got {shape}")
-    if shape[0] not in {None, 1}:
-        raise WorkerError("fixed_batch", f"expected a batch of 1 or of any size for input {name!r}; got {shape[0]}")
-    return (1, *(int(size) for size in shape[1:] if size is not None))
-
-
-def _spec(name: str, shape: Sequence[int | None], dtype: str) -> TensorSpec:
-    if np.dtype(dtype).kind not in "biuf":
-        raise WorkerError("input_type", f"expected a numeric input {name!r}; got {dtype}")
-    return TensorSpec(name, fixed_shape(name, shape), dtype)
-
-
-def _load_keras(job: Job) -> Source:
-    try:
-        model = keras.models.load_model(_with_suffix(job), safe_mode=True, compile=False)
-    except (ValueError, TypeError, OSError, KeyError, ImportError) as error:
-        raise WorkerError(
-            "keras_refused", f"expected a file that Keras loads in safe mode; got {error}"[:2000]
-        ) from error
-    if not getattr(model, "inputs", None):
-        raise WorkerError("not_built", "expected a Keras model with known inputs; got one that was never built")
-    flat_inputs, flat_outputs = list(model.inputs), list(model.outputs)
-    specs = tuple(
-        _spec(name, tensor.shape, str(tensor.dtype))
-        for name, tensor in zip(distinct([t.name for t in flat_inputs]), flat_inputs, strict=True)
-    )
-    outputs = distinct([_layer_name(tensor) for tensor in flat_outputs])
-    # A Sequential model that was loaded from a file knows its inputs but has no `input`.
-    structure = flat_inputs[0] if isinstance(model, keras.Sequential) else model.input
-
-    def call(tensors: Mapping[str, Any]) -> dict[str, Any]:
-        packed = keras.tree.pack_sequence_as(structure, [tensors[spec.name] for spec in specs])
-        return dict(zip(outputs, keras.tree.flatten(model(packed, training=False)), strict=True))
-
-    return Source(call, specs, _module(weights=[v.value for v in model.variables]), _ranges(model, specs))
-
-
-def _with_suffix(job: Job) -> Path:
-    """Keras chooses the loader by the file's suffix; content-addressed files have none."""
-    assert job.source is not None
-    link = job.scratch / "source.keras"
-    link.symlink_to(job.source)
-    return link
-
-
-def _layer_name(tensor: Any) -> str:
-    history = getattr(tensor, "_keras_history", None)
-    return str(history.operation.name if history else tensor.name)
-
-
-def _module(**attributes: Any) -> Any:
-    module = tf.Module()
-    for name, value in attributes.items():
-        setattr(module, name, value)
-    return module
-
-
-def _ranges(model: Any, specs: Sequence[TensorSpec]) -> Ranges:
-    """Sensible values for random golden inputs: what the model's own first layers say about its inputs."""
-    ranges: dict[str, tuple[float, float]] = {}
-    for spec in specs:
-        if np.dtype(spec.dtype).kind in "iu":
-            vocabularies = [layer.input_dim for layer in model.layers if isinstance(layer, keras.layers.Embedding)]
-            ranges[spec.name] = (0, min(vocabularies) - 1) if vocabularies else (0, 1)
-            continue
-        scales = [float(np.max(layer.scale)) for layer in model.layers if isinstance(layer, keras.layers.Rescaling)]
-        if scales and scales[0] > 0:
-            # Rescaling(1/255) and Rescaling(1/127.5, -1) both say: pixels of 0..255.
-            ranges[spec.name] = (0.0, 255.0 if scales[0] < SMALLEST_SCALED_RANGE / 100 else 1.0)
-    return ranges
-
-
-def _load_saved_model(job: Job) -> Source:
-    assert job.source is not None
-    loaded = tf.saved_model.load(str(_unpacked(job.source, job.scratch / "saved_model")))
-    serving = loaded.signatures.get("serving_default")
-    if serving is None:
-        raise WorkerError("no_signature", f"expected a signature 'serving_default'; got {list(loaded.signatures)}")
-    tensors = serving.structured_input_signature[1]
-    renamed = dict(zip(distinct(list(tensors)), tensors.items(), strict=True))
-    specs = tuple(
-        _spec(name, [*(spec.shape.as_list() if spec.shape.rank is not None else [None, None])], spec.dtype.name)
-        for name, (_, spec) in renamed.items()
-    )
-    outputs = dict(zip(sorted(serving.structured_outputs), distinct(sorted(serving.structured_outputs)), strict=True))
-
-    def call(given: Mapping[str, Any]) -> dict[str, Any]:
-        results = serving(**{original: given[name] for name, (original, _) in renamed.items()})
-        return {outputs[original]: value for original, value in results.items()}
-
-    return Source(call, specs, _module(loaded=loaded), {})
-
-
-def _unpacked(source: Path, target: Path) -> Path:
-    """The SavedModel's folder: `source` itself, or what its zip holds (already checked by inspection)."""
-    if source.is_dir():
-        return source
-    with zipfile.ZipFile(source) as archive:
-        archive.extractall(target)
-    found = [path.parent for path in target.rglob("saved_model.pb")]
-    if len(found) != 1:
-        raise WorkerError("not_saved_model", f"expected one saved_model.pb in the archive; got {len(found)}")
-    return found[0]
-
-
-def concrete(source: Source) -> Any:
-    """One function of batch 1, its arguments and results named."""
-    specs = {spec.name: tf.TensorSpec(spec.shape, spec.dtype, name=spec.name) for spec in source.inputs}
-    traced = tf.function(lambda **tensors: source.call(tensors), autograph=False)
-    return traced.get_concrete_function(**specs)
-
-
-def outputs_of(function: Any) -> tuple[TensorSpec, ...]:
-    """Outputs sorted by name, which is also the order of `function.outputs`."""
-    specs = []
-    for name, spec in sorted(function.structured_outputs.items()):
-        if None in spec.shape.as_list():
-            raise WorkerError("unknown_shape", f"expected a known shape of output {name!r}; got {spec.shape}")
-        specs.append(TensorSpec(name, tuple(spec.shape.as_list()), spec.dtype.name))
-    return tuple(specs)
-
-
-def _infer(function: Any) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
-    def infer(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        results = function(**{name: tf.constant(array) for name, array in inputs.items()})
-        return {name: results[name].numpy().astype(np.float32) for name in sorted(results)}
-
-    return infer
-
-
-def to_tflite(function: Any, module: Any) -> bytes:
-    """`module` lists the variables: without it the file has no signature and, worse, may have no weights."""
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
-    try:
-        return bytes(converter.convert())
-    except Exception as error:
-        raise WorkerError("tflite_conversion", f"TensorFlow Lite cannot express this model: {error}"[:2000]) from error
-
-
-def _write_coreml(function: Any, signature: Signature, path: Path) -> str:
-    """Empty, or why there is no package: a model Core ML cannot express still has its other variants."""
-    from registry.conversion.worker.coreml import convert, write_package  # noqa: PLC0415 slow, and needed only here
-
-    try:
-        write_package(convert(function, signature), path)
-    except Exception as error:  # noqa: BLE001 coremltools raises whatever its op translators raise
-        first_line = next(iter(str(error).splitlines()), "")
-        return f"{type(error).__name__}: {first_line}"[:500]
-    return ""
