@@ -9,9 +9,8 @@ Nothing here is ever overwritten but `timestamp.json`, the tree's one pointer, a
 """
 
 import os
-import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import BinaryIO
 from django.core.files.storage import FileSystemStorage, storages
 
 from registry import errors
-from registry.digests import CHUNK_BYTES, read_chunks, sha256_of_chunks
+from registry.digests import read_chunks, sha256_of_chunks
 
 
 class LocalBlobStorage(FileSystemStorage):
@@ -116,9 +115,9 @@ class BlobStore:
     def discard(self, staged: StagedBlob) -> None:
         self.storage.delete(staged.key)
 
-    def put_file(self, path: Path) -> StagedBlob:
-        """Stage and keep one local file. Returns its digest and size."""
-        staged = self.stage(read_chunks(path), max_bytes=path.stat().st_size)
+    def put_file(self, path: Path, *, on_chunk: Callable[[], None] = lambda: None) -> StagedBlob:
+        """Stage and keep one local file, calling `on_chunk` on the way. Returns its digest and size."""
+        staged = self.stage(_counted(read_chunks(path), on_chunk), max_bytes=path.stat().st_size)
         self.keep(staged)
         return staged
 
@@ -136,11 +135,18 @@ class BlobStore:
         """Raises `BlobMissing`."""
         return self.path(sha256).open("rb")
 
-    def copy_to(self, sha256: str, destination: Path) -> None:
+    def copy_to(self, sha256: str, destination: Path, *, on_chunk: Callable[[], None] = lambda: None) -> None:
         """Write a private copy of the blob to `destination`, whose folders are made. Raises `BlobMissing`."""
+        source = self.path(sha256)
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with self.open(sha256) as source, destination.open("wb") as target:
-            shutil.copyfileobj(source, target, CHUNK_BYTES)
+        with destination.open("wb") as target:
+            target.writelines(_counted(read_chunks(source), on_chunk))
+
+
+def _counted(chunks: Iterable[bytes], on_chunk: Callable[[], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        on_chunk()
+        yield chunk
 
 
 def _bounded(chunks: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:

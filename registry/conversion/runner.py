@@ -4,17 +4,16 @@ Nothing here imports a converter, and no end a job can come to raises: a crash, 
 model are states of the report. What does raise is the caller's `on_heartbeat`, to cancel; the job is killed first.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from registry.conversion.recipes import ADOPTION_STEPS, TRACE, Recipe, recipe_named, trace_named
 from registry.conversion.report import Report, merged
-from registry.conversion.supervision import RECIPE_LIMITS, TRACE_LIMITS, Limits, supervise
+from registry.conversion.supervision import RECIPE_LIMITS, TRACE_LIMITS, Limits, OnHeartbeat, Progress, supervise
 from registry.conversion.worker.job import Job
 
-__all__ = ["RECIPE_LIMITS", "TRACE_LIMITS", "Limits", "run_recipe", "run_trace"]
+__all__ = ["RECIPE_LIMITS", "TRACE_LIMITS", "Limits", "OnHeartbeat", "Progress", "run_recipe", "run_trace"]
 
 SourceFormat = Literal["keras", "saved_model", "tflite", "coreml", "onnx"]
 
@@ -30,7 +29,8 @@ def run_trace(
     main: Path | None = None,
     output: Path,
     limits: Limits = TRACE_LIMITS,
-    on_heartbeat: Callable[[], None],
+    on_heartbeat: OnHeartbeat,
+    workspace: Path | None = None,
 ) -> Report:
     """Write what recipes start from into `output`: float files, golden inputs and the source's own outputs.
 
@@ -54,7 +54,11 @@ def run_trace(
             training_set=training_set.resolve() if training_set else None,
         )
 
-    return supervise(job, limits=limits, on_heartbeat=on_heartbeat)
+    return supervise(job, limits=limits, on_heartbeat=on_heartbeat, workspace=workspace)
+
+
+# Of the two processes of a recipe, what share of its progress each one's own percent stands for.
+OPTIMISE_PERCENT, VERIFY_PERCENT = range(60), range(60, 100)
 
 
 def run_recipe(
@@ -62,15 +66,17 @@ def run_recipe(
     recipe: str,
     trace: Path,
     evaluation_set: Path | None,
+    metadata: Path | None = None,
     output: Path,
     limits: Limits = RECIPE_LIMITS,
-    on_heartbeat: Callable[[], None],
+    on_heartbeat: OnHeartbeat,
+    workspace: Path | None = None,
 ) -> Report:
     """Build one variant from a trace's output directory and verify it in a process of its own."""
     known = recipe_named(recipe)
     output.mkdir(parents=True, exist_ok=True)
 
-    def step(name: str) -> Report:
+    def step(name: str, share: range) -> Report:
         def job(scratch: Path) -> Job:
             return Job(
                 step=name,
@@ -79,14 +85,26 @@ def run_recipe(
                 recipe=recipe,
                 trace=trace.resolve(),
                 evaluation_set=evaluation_set.resolve() if evaluation_set else None,
+                metadata=metadata.resolve() if metadata else None,
             )
 
-        return supervise(job, limits=limits, on_heartbeat=on_heartbeat)
+        beat = _within(share, name, on_heartbeat)
+        return supervise(job, limits=limits, on_heartbeat=beat, workspace=workspace)
 
-    built = step("optimise")
+    built = step("optimise", OPTIMISE_PERCENT)
     if built.state != "succeeded":
         return _of_recipe(built, known)
-    return _of_recipe(merged(built, step("verify")), known)
+    return _of_recipe(merged(built, step("verify", VERIFY_PERCENT)), known)
+
+
+def _within(share: range, step: str, on_heartbeat: OnHeartbeat) -> OnHeartbeat:
+    """Pass on a process's own 0..100 percent as its share of the whole; a silent one goes by its step's name."""
+
+    def beat(progress: Progress) -> None:
+        percent = share.start + len(share) * progress.percent // 100
+        on_heartbeat(replace(progress, step=progress.step or step, percent=percent))
+
+    return beat
 
 
 def _of_recipe(report: Report, recipe: Recipe) -> Report:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,12 +17,15 @@ from typing import Any
 import registry
 from registry.conversion.report import LOG_TAIL_CHARACTERS, Failure, Report, ReportError
 from registry.conversion.worker.job import Job
+from registry.conversion.worker.progress import PROGRESS_FILE
 
 GIB = 1024**3
 WATCH_SECONDS = 0.1
 HEARTBEAT_SECONDS = 1.0
 WORKER_MODULE = "registry.conversion.worker"
 LOG_BYTES = 64 * 1024
+PROGRESS_BYTES = 4096
+STEP_CHARACTERS = 80
 # Printed on every run of libraries that work: they would push the one line that matters out of the tail.
 NOISE = (
     "INFO: ",
@@ -49,6 +53,18 @@ RECIPE_LIMITS = Limits(wall_seconds=300, cpu_seconds=600, address_space_bytes=6 
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a job is: `step` in a word or two, `percent` 0..100, and the end of what it has printed."""
+
+    step: str = ""
+    percent: int = 0
+    log_tail: str = ""
+
+
+OnHeartbeat = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a worker process ended: `exit_code` is negative for a signal; `stopped_for` is ours, when we killed it."""
 
@@ -58,14 +74,19 @@ class Ending:
     stopped_for: str = ""
 
 
-def supervise(make_job: Callable[[Path], Job], *, limits: Limits, on_heartbeat: Callable[[], None]) -> Report:
-    """Run one job to its end. Raises only what `on_heartbeat` raises, after the process group is dead."""
-    with tempfile.TemporaryDirectory(prefix="aerogram-conversion-") as name:
+def supervise(
+    make_job: Callable[[Path], Job], *, limits: Limits, on_heartbeat: OnHeartbeat, workspace: Path | None = None
+) -> Report:
+    """Run one job to its end. Raises only what `on_heartbeat` raises, after the process group is dead.
+
+    Its scratch folder lies in `workspace`, so that whoever sweeps that folder takes it, too.
+    """
+    with tempfile.TemporaryDirectory(prefix="aerogram-conversion-", dir=workspace) as name:
         scratch = Path(name).resolve()
         (scratch / "tmp").mkdir()
         _write_job(make_job(scratch), scratch, limits)
         with (scratch / "log.txt").open("wb") as log, _started(scratch, log) as process:
-            ending = _watch(process, limits, on_heartbeat)
+            ending = _watch(process, limits, lambda: on_heartbeat(_progress(scratch)))
         return _report(scratch, ending, limits)
 
 
@@ -145,6 +166,29 @@ def _watch(process: "subprocess.Popen[bytes]", limits: Limits, on_heartbeat: Cal
     _kill_group(process.pid)
     exit_code = process.wait()
     return Ending(exit_code, time.monotonic() - started, peak, stopped_for)
+
+
+def _progress(scratch: Path) -> Progress:
+    """What the worker says of itself, in bounds: it may be a model's code that wrote it."""
+    said: Any = None
+    with suppress(OSError, ValueError, RecursionError), _open_regular(scratch / PROGRESS_FILE) as stream:
+        said = json.loads(stream.read(PROGRESS_BYTES))
+    step, percent = (said.get("step"), said.get("percent")) if isinstance(said, dict) else (None, None)
+    return Progress(
+        step=step.replace("\x00", "")[:STEP_CHARACTERS] if isinstance(step, str) else "",
+        percent=max(0, min(100, percent)) if isinstance(percent, int) else 0,
+        log_tail=_log_tail(scratch / "log.txt"),
+    )
+
+
+@contextmanager
+def _open_regular(path: Path) -> Iterator[Any]:
+    """A file that a worker left, read as a file: never through a link, never a pipe that nobody fills."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"expected a regular file at {path.name}")
+        yield stream
 
 
 def _reason_to_stop(seconds: float, resident_bytes: int, limits: Limits) -> str:

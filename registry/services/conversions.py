@@ -7,12 +7,8 @@ The rows decide; a message in the queue only says where to look. A message that 
 that comes twice finds the job taken.
 """
 
-import fcntl
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,6 +27,7 @@ from registry.digests import sha256_of_file, tree_digest
 from registry.inspection import SourceInspection
 from registry.models import Artifact, ConversionJob, JobState, ModelVersion, Variant, VariantFile
 from registry.models.conversions import UNFINISHED
+from registry.services import workspaces
 
 Clock = Callable[[], datetime]
 # A deployment's settings may say otherwise: AEROGRAM_JOB_SILENCE_SECONDS, AEROGRAM_JOB_REQUEUE_SECONDS.
@@ -68,10 +65,16 @@ def run_job(*, job_id: int, clock: Clock) -> None:
     job = ConversionJob.objects.select_related("version__model", "version__source").get(pk=job_id)
     if not job.claim(clock()):
         return
-    with _workspace(job) as workspace, suppress(LeaseLost):
-        report = _with_labels(_convert(job, workspace, clock), job, workspace / "output")
-        artifacts = _keep_files(workspace / "output", report.files, clock())
+    beat = workspaces.every_second(lambda: _beat(job, clock()), clock)
+    with workspaces.workspace(f"job-{job.pk}-") as workspace, suppress(LeaseLost):
+        report = _with_labels(_convert(job, workspace, beat), job, workspace / "output")
+        artifacts = _keep_files(workspace / "output", report.files, clock(), beat)
         _record(job, report, artifacts, clock())
+
+
+def _beat(job: ConversionJob, now: datetime) -> None:
+    if not job.beat(now):
+        raise LeaseLost(f"{job} was given to another worker")
 
 
 def sweep_lost_jobs(*, now: datetime) -> int:
@@ -89,7 +92,7 @@ def sweep_lost_jobs(*, now: datetime) -> int:
         if ConversionJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(queued_at=now):
             _enqueue_on_commit(job)
             touched += 1
-    _remove_abandoned_workspaces()
+    workspaces.remove_abandoned()
     return touched
 
 
@@ -97,57 +100,17 @@ def _patience(name: str, default_seconds: int) -> timedelta:
     return timedelta(seconds=getattr(settings, f"AEROGRAM_JOB_{name}_SECONDS", default_seconds))
 
 
-@contextmanager
-def _workspace(job: ConversionJob) -> Iterator[Path]:
-    """A folder for one run, locked as long as its process lives, so that others can tell when it was killed."""
-    with ExitStack() as held:
-        with _workspaces() as parent:  # a new folder is never seen without its lock
-            folder = Path(tempfile.mkdtemp(prefix=f"job-{job.pk}-", dir=parent))
-            held.enter_context(_locked(folder))
-        held.callback(shutil.rmtree, folder, ignore_errors=True)
-        yield folder
-
-
-def _remove_abandoned_workspaces() -> None:
-    """Remove what workers that were killed on this machine left behind: a source may be gigabytes."""
-    with _workspaces() as parent:
-        for folder in parent.iterdir():
-            with suppress(OSError), _locked(folder, wait=False):  # its owner is alive, or has just removed it
-                shutil.rmtree(folder)
-
-
-@contextmanager
-def _workspaces() -> Iterator[Path]:
-    """The folder that holds them, for one process at a time."""
-    folder = Path(settings.AEROGRAM_WORKSPACE_DIR)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        yield folder
-
-
-@contextmanager
-def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the folder's lock, which the kernel drops when this process dies. Raises `BlockingIOError` unless `wait`."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _convert(job: ConversionJob, workspace: Path, clock: Clock) -> Report:
-    def heartbeat() -> None:
-        if not job.beat(clock()):
-            raise LeaseLost(f"{job} was given to another worker")
+def _convert(job: ConversionJob, workspace: Path, beat: workspaces.Beat) -> Report:
+    def heartbeat(_: runner.Progress) -> None:
+        beat()
 
     version = job.version
-    evaluation_set = _materialise_evaluation_set(version, workspace)
+    evaluation_set = _materialise_evaluation_set(version, workspace, beat)
     output = workspace / "output"
     output.mkdir()
     if job.recipe == TRACE:
         source = workspace / f"source{Path(version.source_file_name).suffix}"
-        blob_store().copy_to(version.source.sha256, source)
+        blob_store().copy_to(version.source.sha256, source, on_chunk=beat)
         return runner.run_trace(
             source=source,
             source_format=cast("runner.SourceFormat", version.source_format),
@@ -157,16 +120,18 @@ def _convert(job: ConversionJob, workspace: Path, clock: Clock) -> Report:
                 runner.TRACE_LIMITS, settings.AEROGRAM_TRACE_TIMEOUT_SECONDS, settings.AEROGRAM_TRACE_MEMORY_MIB
             ),
             on_heartbeat=heartbeat,
+            workspace=workspace,
         )
     return runner.run_recipe(
         recipe=job.recipe,
-        trace=_materialise_trace(version, workspace),
+        trace=_materialise_trace(version, workspace, beat),
         evaluation_set=evaluation_set,
         output=output,
         limits=_limits(
             runner.RECIPE_LIMITS, settings.AEROGRAM_RECIPE_TIMEOUT_SECONDS, settings.AEROGRAM_RECIPE_MEMORY_MIB
         ),
         on_heartbeat=heartbeat,
+        workspace=workspace,
     )
 
 
@@ -184,25 +149,27 @@ def _limits(base: runner.Limits, timeout_seconds: int, memory_mib: int) -> runne
     return replace(base, wall_seconds=timeout_seconds, resident_bytes=memory_mib << 20)
 
 
-def _materialise_evaluation_set(version: ModelVersion, workspace: Path) -> Path | None:
+def _materialise_evaluation_set(version: ModelVersion, workspace: Path, beat: workspaces.Beat) -> Path | None:
     if version.evaluation_set is None:
         return None
     path = workspace / "evaluation_set.npz"
-    blob_store().copy_to(version.evaluation_set.sha256, path)
+    blob_store().copy_to(version.evaluation_set.sha256, path, on_chunk=beat)
     return path
 
 
-def _materialise_trace(version: ModelVersion, workspace: Path) -> Path:
+def _materialise_trace(version: ModelVersion, workspace: Path, beat: workspaces.Beat) -> Path:
     folder = workspace / "trace"
     for entry in version.jobs.get(recipe=TRACE).report["files"]:
-        blob_store().copy_to(entry["sha256"], folder / entry["path"])
+        blob_store().copy_to(entry["sha256"], folder / entry["path"], on_chunk=beat)
     return folder
 
 
-def _keep_files(output: Path, files: Sequence[ProducedFile], now: datetime) -> dict[str, Artifact]:
+def _keep_files(
+    output: Path, files: Sequence[ProducedFile], now: datetime, beat: workspaces.Beat
+) -> dict[str, Artifact]:
     artifacts = {}
     for produced in files:
-        staged = blob_store().put_file(output / produced.path)
+        staged = blob_store().put_file(output / produced.path, on_chunk=beat)
         artifacts[produced.path], _ = Artifact.objects.get_or_create(
             sha256=staged.sha256, defaults={"size_bytes": staged.size_bytes, "created_at": now}
         )

@@ -9,6 +9,7 @@ from django.db import DatabaseError, transaction
 from registry import errors, services
 from registry.blob_store import blob_store
 from registry.conversion.report import Failure, ProducedFile, Report
+from registry.conversion.supervision import Progress
 from registry.digests import sha256_of_file
 from registry.inspection import SourceInspection, TensorInfo
 from registry.models import Artifact, AuditEntry, ConversionJob, JobState, ModelVersion, Role, Upload
@@ -48,7 +49,7 @@ class FakeRunner:
 
     def __init__(self, monkeypatch, state=JobState.SUCCEEDED):
         self.state = state
-        self.during = lambda heartbeat: heartbeat()
+        self.during = lambda heartbeat: heartbeat(Progress())
         monkeypatch.setattr(conversions.runner, "run_trace", self._trace)
         monkeypatch.setattr(conversions.runner, "run_recipe", self._recipe)
 
@@ -190,10 +191,10 @@ def lose_worker(runner, clock):
     """The worker is silent, the sweep gives its job away, then it wakes up."""
 
     def during(heartbeat):
-        runner.during = lambda again: again()
+        runner.during = lambda again: again(Progress())
         clock.advance(seconds=31)
         services.sweep_lost_jobs(now=clock())
-        heartbeat()
+        heartbeat(Progress())
 
     runner.during = during
 

@@ -29,7 +29,7 @@ class Traced:
     evaluation_set: Path | None
 
 
-def no_heartbeat() -> None:
+def no_heartbeat(*_: object) -> None:
     pass
 
 

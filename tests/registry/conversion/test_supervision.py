@@ -15,7 +15,7 @@ import pytest
 
 from registry.conversion import supervision
 from registry.conversion.report import Report
-from registry.conversion.supervision import GIB, Limits, supervise
+from registry.conversion.supervision import GIB, Limits, Progress, supervise
 from registry.conversion.worker.job import Job
 
 pytestmark = pytest.mark.chaos
@@ -29,7 +29,7 @@ def misbehaving(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "WORKER_MODULE", MODULE)
 
 
-def run(behaviour: str, output: Path, limits: Limits = LIMITS, on_heartbeat=lambda: None, **members) -> Report:
+def run(behaviour: str, output: Path, limits: Limits = LIMITS, on_heartbeat=lambda _: None, **members) -> Report:
     output.mkdir(exist_ok=True)
 
     def job(scratch: Path) -> Job:
@@ -103,7 +103,7 @@ def ended(pid: int, seconds: float = 10) -> bool:
 def test_a_heartbeat_that_raises_ends_the_whole_group(tmp_path: Path) -> None:
     output = tmp_path / "output"
 
-    def cancel() -> None:
+    def cancel(_: Progress) -> None:
         if (output / "child").exists():
             raise CancelledError
 
@@ -114,8 +114,8 @@ def test_a_heartbeat_that_raises_ends_the_whole_group(tmp_path: Path) -> None:
 
 def test_the_heartbeat_beats_while_the_worker_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "HEARTBEAT_SECONDS", 0.2)
-    beats: list[None] = []
-    run("sleep", tmp_path / "output", replace(LIMITS, wall_seconds=1), on_heartbeat=lambda: beats.append(None))
+    beats: list[Progress] = []
+    run("sleep", tmp_path / "output", replace(LIMITS, wall_seconds=1), on_heartbeat=beats.append)
     assert len(beats) >= 3
 
 
@@ -139,7 +139,7 @@ def test_killing_the_runner_leaves_no_worker(tmp_path: Path) -> None:
         supervision.WORKER_MODULE = {MODULE!r}
         supervision.supervise(
             lambda scratch: Job(step="verify", output=Path({str(output)!r}), scratch=scratch, recipe="sleep"),
-            limits=supervision.RECIPE_LIMITS, on_heartbeat=lambda: None)
+            limits=supervision.RECIPE_LIMITS, on_heartbeat=lambda _: None)
     """
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     root = Path(supervision.registry.__path__[0]).parent
