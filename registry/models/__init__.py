@@ -10,7 +10,8 @@ from registry.models.applications import (
     Role,
 )
 from registry.models.audit import AuditEntry, PublishRequest
-from registry.models.conversions import ConversionJob, JobState
+from registry.models.conversions import ConversionJob, JobState, Reproduction
+from registry.models.gates import ConversionProfile, DeviceBenchmark, GateOverride
 from registry.models.versions import Artifact, ModelVersion, RegisteredModel, Upload, Variant, VariantFile
 
 __all__ = [
@@ -20,13 +21,17 @@ __all__ = [
     "AuditEntry",
     "Channel",
     "ConversionJob",
+    "ConversionProfile",
+    "DeviceBenchmark",
     "DeviceClass",
+    "GateOverride",
     "IdempotencyKey",
     "JobState",
     "Membership",
     "ModelVersion",
     "PublishRequest",
     "RegisteredModel",
+    "Reproduction",
     "Role",
     "Upload",
     "Variant",

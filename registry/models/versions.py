@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+from django.db.models.expressions import Value
 
 from registry.models.applications import Application, RowVersionField, SlugField
 
@@ -35,6 +36,7 @@ class RegisteredModel(models.Model):
     slug = SlugField()
     name = models.CharField(max_length=200)
     created_at = models.DateTimeField()
+    gates = models.JSONField(default=dict, blank=True, db_default=Value({}, models.JSONField()))
     row_version = RowVersionField()
 
     class Meta:
@@ -55,7 +57,11 @@ class ModelVersion(models.Model):
     source_format = models.CharField(max_length=20)
     source_file_name = models.CharField(max_length=255)
     evaluation_set = models.ForeignKey(Artifact, models.PROTECT, related_name="+", null=True, blank=True)
+    training_set = models.ForeignKey(Artifact, models.PROTECT, related_name="+", null=True, blank=True)
     labels = models.JSONField(default=list, blank=True)
+    metadata = models.JSONField(default=dict, blank=True, db_default=Value({}, models.JSONField()))
+    profile = models.CharField(max_length=63, blank=True, default="", db_default="")
+    rebuilt_from = models.ForeignKey("self", models.PROTECT, related_name="rebuilds", null=True, blank=True)
     inspection = models.JSONField(default=dict)
     notes = models.TextField(blank=True)
     registered_by = models.CharField(max_length=150)
