@@ -98,6 +98,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="modelversion",
+            name="source_signature",
+            field=models.CharField(blank=True, db_default="", default="", max_length=200),
+        ),
+        migrations.AddField(
+            model_name="modelversion",
             name="training_set",
             field=models.ForeignKey(
                 blank=True,

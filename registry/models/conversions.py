@@ -5,12 +5,12 @@ from typing import Any, ClassVar, Self
 from django.db import models
 from django.db.models.expressions import Value
 
-from registry.conversion.recipes import TRACE, TRACES
+from registry.conversion.recipes import ADOPTION_STEPS, TRACE, TRACES
 from registry.models.leases import Leased, LeasedQuerySet
 from registry.models.versions import ModelVersion, Variant
 
 CONVERT, LIGHT = "convert", "light"  # the queues; what needs TensorFlow goes to the first
-READY_FORMATS = ("tflite", "coreml", "onnx")  # their main trace adopts a file and needs none
+READY_FORMATS = tuple(ADOPTION_STEPS)  # their main trace adopts a file and needs none
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -10, 10
 EMPTY = Value({}, models.JSONField())
 
@@ -99,9 +99,18 @@ class ConversionJob(Leased):
         adopts = self.recipe == TRACE and self.version.source_format in READY_FORMATS
         return CONVERT if self.is_trace and not adopts else LIGHT
 
+    @property
+    def base_name(self) -> str:
+        """The recipe of the job whose files this one starts from; empty for the main trace."""
+        return "" if self.recipe == TRACE else self.base or TRACE
+
     def finish(self, *, state: str, report: Mapping[str, Any], now: datetime, **outcome: Any) -> bool:
         """Close the job with its report. False when the lease is gone; then nothing was written."""
         return self.end(state=state, now=now, report=report, log_tail="", progress={}, **outcome)
+
+    def is_cancelled(self) -> bool:
+        """Did somebody ask to stop what this worker still holds?"""
+        return bool(self._mine().filter(cancel_requested_at__isnull=False).exists())
 
     def give_back(self, now: datetime) -> bool:
         """As of any leased row; a job whose cancelling was asked for is not queued again."""

@@ -56,6 +56,7 @@ class ModelVersion(models.Model):
     source = models.ForeignKey(Artifact, models.PROTECT, related_name="+")
     source_format = models.CharField(max_length=20)
     source_file_name = models.CharField(max_length=255)
+    source_signature = models.CharField(max_length=200, blank=True, default="", db_default="")
     evaluation_set = models.ForeignKey(Artifact, models.PROTECT, related_name="+", null=True, blank=True)
     training_set = models.ForeignKey(Artifact, models.PROTECT, related_name="+", null=True, blank=True)
     labels = models.JSONField(default=list, blank=True)
