@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,20 @@ def erfc(context: Any, node: Any) -> None:
 register_tf_op(erfc, tf_alias=["Erfc"], override=True)
 
 
-def convert(function: Any, signature: Signature) -> Any:
-    """A float16 ML program for iOS 16 with float32 inputs and outputs, named as the signature names them.
+@dataclass(frozen=True)
+class Precision:
+    """What a program computes in, and the oldest system it is made for."""
+
+    compute: Any
+    target: Any
+
+
+FLOAT16 = Precision(ct.precision.FLOAT16, ct.target.iOS16)
+FLOAT32 = Precision(ct.precision.FLOAT32, ct.target.iOS15)
+
+
+def convert(function: Any, signature: Signature, precision: Precision = FLOAT16) -> Any:
+    """An ML program with float32 inputs and outputs, named as the signature names them.
 
     From iOS 16 on the converter's own default makes inputs and outputs float16, a different contract for the app.
     """
@@ -42,15 +55,14 @@ def convert(function: Any, signature: Signature) -> Any:
         [function],
         source="tensorflow",
         convert_to="mlprogram",
-        minimum_deployment_target=ct.target.iOS16,
-        compute_precision=ct.precision.FLOAT16,
+        minimum_deployment_target=precision.target,
+        compute_precision=precision.compute,
         inputs=inputs,
         outputs=outputs,
         skip_model_load=True,
     )
     spec = model.get_spec()
     _rename_outputs(spec, traced, signature)
-    spec.description.metadata.userDefined.pop(CONVERSION_DATE, None)
     return ct.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True)
 
 
@@ -72,7 +84,7 @@ def write_package(model: Any, path: Path) -> None:
     """
     data = path / "Data" / AUTHOR
     data.mkdir(parents=True)
-    specification = model.get_spec().SerializeToString(deterministic=True)
+    specification = _timeless(model.get_spec()).SerializeToString(deterministic=True)
     (data / "model.mlmodel").write_bytes(specification)
     weights = Path(model.weights_dir) if model.weights_dir else None
     (data / "weights").mkdir()
@@ -80,6 +92,11 @@ def write_package(model: Any, path: Path) -> None:
         shutil.copyfile(weights / "weight.bin", data / "weights" / "weight.bin")
     (path / "Manifest.json").write_text(_manifest(specification), "utf-8")
     normalise_modes(path)
+
+
+def _timeless(spec: Any) -> Any:
+    spec.description.metadata.userDefined.pop(CONVERSION_DATE, None)
+    return spec
 
 
 def _manifest(specification: bytes) -> str:

@@ -6,7 +6,7 @@ float16. What this cannot show: the Neural Engine's own rounding, and operations
 Operations and their parameters: the MIL op reference of coremltools.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from coremltools.converters.mil.mil import types
 
 from registry.conversion.report import Signature, TensorSpec
 from registry.conversion.worker.job import WorkerError
-from registry.conversion.worker.mil_operations import OPERATIONS, Values
+from registry.conversion.worker.mil_operations import OPERATIONS, Operation
+from registry.conversion.worker.mil_weights import CONSTANT_OPERATIONS
 
 Array = npt.NDArray[Any]
 
@@ -34,11 +35,9 @@ class CoreMlModel:
             raise WorkerError("specification_version", f"{expected}; got {spec.specificationVersion}")
         program = load_program(spec, spec.specificationVersion, model.weights_dir)
         self._function = program.functions["main"]
-        self._operations = [op for op in self._function.operations if op.op_type != "const"]
-        unknown = sorted({op.op_type for op in self._operations} - set(OPERATIONS))
-        if unknown:
-            detail = f"expected operations the interpreter knows; got {', '.join(unknown)}"
-            raise WorkerError("unknown_operation", detail)
+        _require_known(op.op_type for op in self._function.operations)
+        self._operations = [op for op in self._function.operations if op.op_type in OPERATIONS]
+        self._constants = _constants(self._function.operations)
         self.signature = _signature(spec.description)
         _require_same_features(self.signature, names)
 
@@ -48,30 +47,48 @@ class CoreMlModel:
 
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Output name -> float32 of one sample."""
-        known: dict[Any, Array] = {self._function.inputs[name]: array for name, array in self.stored(inputs).items()}
+        given = self.stored(inputs)
+        known = {**self._constants, **{self._function.inputs[name]: _wide(array) for name, array in given.items()}}
         for op in self._operations:
-            results = OPERATIONS[op.op_type](_arguments(op, known))
-            for var, value in zip(op.outputs, results if isinstance(results, tuple) else (results,), strict=True):
-                known[var] = np.asarray(value).astype(_numpy_type(var))
-        return {var.name: _value(var, known).astype(np.float32) for var in self._function.outputs}
+            known.update(_results(op, OPERATIONS[op.op_type], known))
+        return {var.name: known[var].astype(np.float32) for var in self._function.outputs}
 
 
-def _arguments(op: Any, known: Mapping[Any, Array]) -> Values:
-    return {
-        name: tuple(_value(part, known) for part in var) if isinstance(var, list | tuple) else _value(var, known)
+def _require_known(op_types: Iterable[str]) -> None:
+    unknown = sorted(set(op_types) - set(OPERATIONS) - set(CONSTANT_OPERATIONS) - {"const"})
+    if unknown:
+        detail = f"expected operations the interpreter knows; got {', '.join(unknown)}"
+        raise WorkerError("unknown_operation", detail)
+
+
+def _constants(operations: Iterable[Any]) -> dict[Any, Any]:
+    """Variable -> its value, once for all samples: constants, and compressed weights turned back into numbers."""
+    known: dict[Any, Any] = {}
+    for op in operations:
+        if op.op_type == "const":
+            known[op.outputs[0]] = _wide(op.outputs[0].val)
+        elif op.op_type in CONSTANT_OPERATIONS:
+            known.update(_results(op, CONSTANT_OPERATIONS[op.op_type], known))
+    return known
+
+
+def _results(op: Any, operation: Operation, known: Mapping[Any, Any]) -> dict[Any, Any]:
+    arguments = {
+        name: tuple(known[part] for part in var) if isinstance(var, list | tuple) else known[var]
         for name, var in op.inputs.items()
         if var is not None
     }
+    values = operation(arguments)
+    listed = values if isinstance(values, tuple) else (values,)
+    return {
+        var: _wide(np.asarray(value).astype(_numpy_type(var))) for var, value in zip(op.outputs, listed, strict=True)
+    }
 
 
-def _value(var: Any, known: Mapping[Any, Array]) -> Any:
-    if var in known:
-        value = known[var]
-        return value.astype(np.float32) if value.dtype == np.float16 else value
-    value = var.val
-    if isinstance(value, np.ndarray | np.generic) and value.dtype == np.float16:
-        return np.asarray(value, np.float32)
-    return value
+def _wide(value: Any) -> Any:
+    """Rounded to float16 already, but held in float32, in which the operations compute."""
+    halved = isinstance(value, np.ndarray | np.generic) and value.dtype == np.float16
+    return np.asarray(value, np.float32) if halved else value
 
 
 def _numpy_type(var: Any) -> Any:

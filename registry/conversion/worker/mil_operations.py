@@ -57,14 +57,36 @@ def conv(v: Values) -> Any:
     kernel = weight.shape[2:]
     dilations = tuple(int(d) for d in v.get("dilations", (1,) * len(kernel)))
     pads = _paddings(v, kernel, dilations, x.shape[2:])
-    windows = _windows(np.pad(x, [(0, 0), (0, 0), *pads]), kernel, _strides(v, len(kernel)), dilations)
-    n, channels, *rest = windows.shape
-    out = tuple(rest[: len(kernel)])
-    columns = np.moveaxis(windows.reshape(n, groups, channels // groups, *rest), 2, 2 + len(kernel))
-    rows = columns.reshape(n, groups, math.prod(out), -1)
+    taps = _taps(np.pad(x, [(0, 0), (0, 0), *pads]), kernel, _strides(v, len(kernel)), dilations)
+    if weight.shape[:2] == (x.shape[1], 1) and groups == x.shape[1]:
+        return _with_bias(_depthwise(taps, weight), v)
+    n, channels, *out = taps[0].shape
+    columns = np.stack(taps, axis=2).reshape(n, groups, channels // groups * len(taps), math.prod(out))
     filters = weight.reshape(groups, weight.shape[0] // groups, -1)
-    result = np.matmul(filters[None], np.swapaxes(rows, 2, 3)).reshape(n, weight.shape[0], *out)
-    return _with_bias(result, v)
+    return _with_bias(np.matmul(filters, columns).reshape(n, weight.shape[0], *out), v)
+
+
+def _taps(x: Array, kernel: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]) -> list[Array]:
+    """For every place in the kernel, row by row, the values that lie under it: views of (n, c, out…)."""
+    sides = list(zip(x.shape[2:], kernel, strides, dilations, strict=True))
+    out = [(size - (taps - 1) * dilation - 1) // stride + 1 for size, taps, stride, dilation in sides]
+    views = []
+    for place in np.ndindex(*kernel):
+        starts = [tap * dilation for tap, dilation in zip(place, dilations, strict=True)]
+        spans = zip(starts, out, strides, strict=True)
+        under = tuple(slice(a, a + (count - 1) * stride + 1, stride) for a, count, stride in spans)
+        views.append(x[(slice(None), slice(None), *under)])
+    return views
+
+
+def _depthwise(taps: list[Array], weight: Array) -> Array:
+    """One filter a channel: a few multiplications of whole images instead of many tiny matrices."""
+    filters = weight.reshape(len(weight), -1)
+    ones = (1,) * (taps[0].ndim - 2)
+    total = taps[0] * filters[:, 0].reshape(-1, *ones)
+    for index, view in enumerate(taps[1:], start=1):
+        total += view * filters[:, index].reshape(-1, *ones)
+    return total
 
 
 def _with_bias(x: Array, v: Values) -> Any:
