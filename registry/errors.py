@@ -74,6 +74,50 @@ class UnknownRecipe(Invalid):
     code = "unknown_recipe"
 
 
+class UnknownProfile(Invalid):
+    """The model has no conversion profile of that name."""
+
+    code = "unknown_profile"
+
+
+class MetadataRefused(Invalid):
+    """The metadata cannot be written into a model; the message says what to change."""
+
+    code = "metadata_refused"
+
+
+class GatesRefused(Invalid):
+    """These gates say nothing that can be checked; the message says what to change."""
+
+    code = "gates_refused"
+
+
+class RecipesRequested(Conflict):
+    """The version has all of these recipes already."""
+
+    code = "recipes_requested"
+
+
+class JobFinished(Conflict):
+    code = "job_finished"
+
+
+class JobNotRetryable(Conflict):
+    """The job is not done, or there is nothing to try again."""
+
+    code = "job_not_retryable"
+
+
+class NothingToOverride(Conflict):
+    """The variant misses no gate that is not overridden already."""
+
+    code = "nothing_to_override"
+
+
+class ReproductionRunning(Conflict):
+    code = "reproduction_running"
+
+
 class NameTaken(Conflict):
     code = "name_taken"
 

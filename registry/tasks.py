@@ -30,6 +30,13 @@ def run_conversion_job(job_id: int) -> None:
     services.run_job(job_id=job_id, clock=timezone.now)
 
 
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def run_reproduction(reproduction_id: int) -> None:
+    from registry import services  # noqa: PLC0415
+
+    services.run_reproduction(reproduction_id=reproduction_id, clock=timezone.now)
+
+
 @shared_task
 def sweep_lost_jobs() -> None:
     from registry import services  # noqa: PLC0415

@@ -1,5 +1,7 @@
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -7,9 +9,13 @@ from django.db import transaction
 
 from registry import errors, inspection
 from registry.blob_store import StagedBlob, blob_store
+from registry.conversion.metadata import Metadata, MetadataError
+from registry.conversion.recipes import RECIPES
 from registry.models import Application, Artifact, AuditEntry, ModelVersion, PublishRequest, RegisteredModel, Upload
 from registry.services.applications import require_slug
 from registry.services.conversions import request_conversions
+from registry.services.profiles import recipes_for_push
+from registry.services.sources import inspect_artifact, inspect_evaluation_set, inspect_source
 
 
 def receive_upload(
@@ -45,70 +51,135 @@ def keep_artifact(staged: StagedBlob, now: datetime) -> Artifact:
     return artifact
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a version is made of and what its owner says of it."""
+
+    source: Artifact
+    source_file_name: str
+    source_signature: str
+    evaluation_set: Artifact | None
+    training_set: Artifact | None
+    labels: list[str]
+    metadata: dict[str, Any]
+    notes: str
+    rebuilt_from: ModelVersion | None = None
+
+
 def register_version(
     *,
     application: Application,
     model_slug: str,
     source: Upload,
+    source_signature: str = "",
     evaluation_set: Upload | None = None,
+    training_set: Upload | None = None,
     labels: Sequence[str] = (),
+    metadata: Mapping[str, Any] | None = None,
     notes: str = "",
     recipes: Sequence[str] | None = None,
+    profile: str | None = None,
     actor: str,
     now: datetime,
 ) -> ModelVersion:
     """Make an immutable, numbered version of an uploaded model and request its conversions.
 
-    The first version of a model makes the model too. Raises `SourceRefused` when inspection does; nothing is kept then
-    but the uploads.
+    Without `recipes` those of the profile are built, without a profile those of the model's default one, without any
+    all that belong to the default. The first version of a model makes the model too. Raises `SourceRefused` when
+    inspection does, `MetadataRefused`, `UnknownProfile`, `UnknownRecipe`; nothing is kept then but the uploads.
     """
     require_slug(model_slug, field="model")
     found = inspect_source(source)
+    require_metadata(metadata or {}, labels)
     if evaluation_set is not None:
         inspect_evaluation_set(evaluation_set)
+    if training_set is not None:
+        inspect_evaluation_set(training_set, field="training_set")
+    said = _Said(
+        source.artifact,
+        source.file_name,
+        source_signature,
+        evaluation_set.artifact if evaluation_set else None,
+        training_set.artifact if training_set else None,
+        list(labels),
+        dict(metadata or {}),
+        notes,
+    )
     with transaction.atomic():
         model = _model_for_update(application, model_slug, now)
-        version = ModelVersion.objects.create(
-            model=model,
-            number=(model.versions.values_list("number", flat=True).first() or 0) + 1,
-            source=source.artifact,
-            source_format=found.format,
-            source_file_name=source.file_name,
-            evaluation_set=evaluation_set.artifact if evaluation_set else None,
-            labels=list(labels),
-            inspection=found.to_json(),
-            notes=notes,
-            registered_by=actor,
-            registered_at=now,
-        )
-        AuditEntry.record(
-            now=now,
-            actor=actor,
-            verb="register_version",
-            subject=str(version),
-            application=application,
-            after={"source": version.source.sha256, "format": version.source_format},
-        )
-        request_conversions(version=version, inspected=found, recipes=recipes, now=now)
+        chosen, wanted = recipes_for_push(model, profile=profile, recipes=recipes)
+        version = _make(model, said, found, profile=chosen, actor=actor, now=now)
+        _record(version, "register_version")
+        request_conversions(version=version, inspected=found, recipes=wanted, now=now)
     return version
 
 
-def inspect_source(upload: Upload) -> inspection.SourceInspection:
-    """What a source model says of itself. Raises `SourceRefused` with what is wrong with it."""
-    path = blob_store().path(upload.artifact.sha256)
-    try:
-        return inspection.inspect_source(path, upload.file_name)
-    except inspection.InspectionError as error:
-        raise errors.SourceRefused(f"{upload.file_name}: {error}", field="source") from error
+def rebuild_version(*, version: ModelVersion, actor: str, now: datetime, notes: str = "") -> ModelVersion:
+    """A new version of the same source with the same recipes, as the converters make them today.
+
+    What would come out the same is taken from the first one. Raises `VersionYanked`, `SourceRefused`.
+    """
+    if version.yanked_at is not None:
+        raise errors.VersionYanked(f"expected a version in use, got {version}, which is yanked")
+    found = inspect_artifact(version.source, version.source_file_name)
+    said = _Said(
+        version.source,
+        version.source_file_name,
+        version.source_signature,
+        version.evaluation_set,
+        version.training_set,
+        version.labels,
+        version.metadata,
+        notes or version.notes,
+        rebuilt_from=version,
+    )
+    recipes = [name for name in version.jobs.order_by("pk").values_list("recipe", flat=True) if name in RECIPES]
+    with transaction.atomic():
+        model = _model_for_update(version.model.application, version.model.slug, now)
+        made = _make(model, said, found, profile=version.profile, actor=actor, now=now)
+        _record(made, "rebuild_version", rebuilt_from=version.number)
+        request_conversions(version=made, inspected=found, recipes=recipes or None, now=now)
+    return made
 
 
-def inspect_evaluation_set(upload: Upload) -> Mapping[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of each array. Raises `SourceRefused` with what is wrong with the file."""
-    path = blob_store().path(upload.artifact.sha256)
+def _make(
+    model: RegisteredModel,
+    said: _Said,
+    found: inspection.SourceInspection,
+    *,
+    profile: str,
+    actor: str,
+    now: datetime,
+) -> ModelVersion:
+    return ModelVersion.objects.create(
+        model=model,
+        number=(model.versions.values_list("number", flat=True).first() or 0) + 1,
+        source_format=found.format,
+        inspection=found.to_json(),
+        profile=profile,
+        registered_by=actor,
+        registered_at=now,
+        **vars(said),
+    )
+
+
+def _record(version: ModelVersion, verb: str, **more: Any) -> None:
+    AuditEntry.record(
+        now=version.registered_at,
+        actor=version.registered_by,
+        verb=verb,
+        subject=str(version),
+        application=version.model.application,
+        after={"source": version.source.sha256, "format": version.source_format, **more},
+    )
+
+
+def require_metadata(metadata: Mapping[str, Any], labels: Sequence[str] = ()) -> None:
+    """Raises `MetadataRefused`. That it fits the model's tensors is checked by the conversion, which knows them."""
     try:
-        return inspection.inspect_evaluation_set(path)
-    except inspection.InspectionError as error:
-        raise errors.SourceRefused(f"{upload.file_name}: {error}", field="evaluation_set") from error
+        Metadata.from_json({**metadata, **({"labels": list(labels)} if labels else {})})
+    except MetadataError as error:
+        raise errors.MetadataRefused(str(error), field="metadata") from error
 
 
 def yank_version(*, version: ModelVersion, reason: str, actor: str, now: datetime) -> None:

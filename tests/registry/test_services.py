@@ -8,12 +8,14 @@ from django.db import DatabaseError, transaction
 
 from registry import errors, services
 from registry.blob_store import blob_store
+from registry.conversion import runner as runner_module
 from registry.conversion.report import Failure, ProducedFile, Report
 from registry.conversion.supervision import Progress
 from registry.digests import sha256_of_file
 from registry.inspection import SourceInspection, TensorInfo
 from registry.models import Artifact, AuditEntry, ConversionJob, JobState, ModelVersion, Role, Upload
-from registry.services import conversions, versions
+from registry.services import versions
+from registry.services.conversions import queueing
 from tests import factories
 from tests.factories import NOW, Clock
 
@@ -30,9 +32,7 @@ def app(services):
 def queued(monkeypatch):
     """Ids of jobs that were sent to the queue, in place of a broker."""
     sent = []
-    monkeypatch.setattr(
-        conversions, "_enqueue_on_commit", lambda job: transaction.on_commit(lambda: sent.append(job.pk))
-    )
+    monkeypatch.setattr(queueing, "send_on_commit", lambda job: transaction.on_commit(lambda: sent.append(job.pk)))
     return sent
 
 
@@ -50,8 +50,8 @@ class FakeRunner:
     def __init__(self, monkeypatch, state=JobState.SUCCEEDED):
         self.state = state
         self.during = lambda heartbeat: heartbeat(Progress())
-        monkeypatch.setattr(conversions.runner, "run_trace", self._trace)
-        monkeypatch.setattr(conversions.runner, "run_recipe", self._recipe)
+        monkeypatch.setattr(runner_module, "run_trace", self._trace)
+        monkeypatch.setattr(runner_module, "run_recipe", self._recipe)
 
     def _trace(self, *, source, output, on_heartbeat, **_):
         assert source.read_bytes().startswith(b"PK")

@@ -1,0 +1,145 @@
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from django.db import transaction
+
+from registry.blob_store import blob_store
+from registry.conversion import runner
+from registry.conversion.recipes import RECIPES
+from registry.conversion.report import ProducedFile, Report
+from registry.digests import tree_digest
+from registry.models import Artifact, ConversionJob, JobState, Variant, VariantFile
+from registry.models.conversions import cancelled_report
+from registry.services import workspaces
+from registry.services.conversions import reusing
+from registry.services.conversions.building import Bench
+from registry.services.conversions.following import settle_followers
+
+Clock = Callable[[], datetime]
+MEDIA_TYPES = {".tflite": "application/vnd.tflite", ".json": "application/json", ".txt": "text/plain"}
+LOG_CHARACTERS = 4_000  # written at every beat, so less than what the report keeps
+
+
+class LeaseLost(Exception):
+    """The job was given to somebody else while this worker was silent."""
+
+
+class Cancelled(Exception):
+    """Somebody asked for the job to be stopped while this worker ran it."""
+
+
+def run_job(*, job_id: int, clock: Clock) -> None:
+    """Run a queued job to its report: of those in the named one's queue, the first in order of priority."""
+    named: ConversionJob = ConversionJob.objects.select_related("version").get(pk=job_id)
+    job = _claim_next(named.queue, clock())
+    if job is None:
+        return
+    with workspaces.workspace(f"job-{job.pk}-") as workspace, suppress(LeaseLost):
+        try:
+            _run(job, workspace, clock)
+        except Cancelled:
+            _record_cancelled(job, clock())
+
+
+def _claim_next(queue: str, now: datetime) -> ConversionJob | None:
+    """Take the queued job that should run next. None when there is none."""
+    waiting = ConversionJob.objects.filter(state=JobState.QUEUED).in_queue(queue).next_first()
+    related = waiting.select_related("version__model", "version__source", "version__evaluation_set")
+    while (job := related.first()) is not None:
+        if job.claim(now):
+            return job
+    return None
+
+
+def _run(job: ConversionJob, workspace: Path, clock: Clock) -> None:
+    key = reusing.reuse_key(job)
+    earlier = reusing.earlier_with(key, job)
+    if earlier is not None:
+        _record(job, earlier.report, earlier.artifacts, clock(), reuse_key=key, reused_from=earlier.job)
+        return
+    beat = workspaces.every_second(lambda: _beat(job, clock()), clock)
+    bench = Bench(job.version, workspace, beat, lambda progress: _tell(job, progress, clock()))
+    start = bench.base_folder(job.base_name) if job.base_name else None
+    report = bench.build(job.recipe, start=start, output=workspace / "output")
+    artifacts = _keep_files(workspace / "output", report.files, clock(), beat)
+    _record(job, report, artifacts, clock(), reuse_key=key)
+
+
+def _beat(job: ConversionJob, now: datetime, **told: object) -> None:
+    """Raises `Cancelled` or `LeaseLost`; then the worker's process is killed."""
+    if not job.beat(now, **told):
+        raise LeaseLost(f"{job} was given to another worker")
+    if job.is_cancelled():
+        raise Cancelled(str(job))
+
+
+def _tell(job: ConversionJob, progress: runner.Progress, now: datetime) -> None:
+    told = {"step": progress.step, "percent": progress.percent}
+    _beat(job, now, progress=told, log_tail=progress.log_tail[-LOG_CHARACTERS:])
+
+
+def _keep_files(
+    output: Path, files: Sequence[ProducedFile], now: datetime, beat: workspaces.Beat
+) -> dict[str, Artifact]:
+    artifacts = {}
+    for produced in files:
+        staged = blob_store().put_file(output / produced.path, on_chunk=beat)
+        artifacts[produced.path], _ = Artifact.objects.get_or_create(
+            sha256=staged.sha256, defaults={"size_bytes": staged.size_bytes, "created_at": now}
+        )
+    return artifacts
+
+
+def _record(
+    job: ConversionJob, report: Report, artifacts: Mapping[str, Artifact], now: datetime, **origin: object
+) -> None:
+    """The job's end, its variant and what waited for it: all in one transaction, or none of it."""
+    with transaction.atomic():
+        # Under the row's lock nobody can ask for it to be cancelled between the question and the end.
+        ConversionJob.objects.select_for_update().get(pk=job.pk)
+        if job.is_cancelled():
+            raise Cancelled(str(job))
+        if not job.finish(state=report.state, report=report.to_json(), now=now, **origin):
+            raise LeaseLost(f"{job} was given to another worker")
+        job.refresh_from_db()
+        if job.is_trace:
+            settle_followers(job, now)
+        elif report.state == "succeeded":
+            _create_variant(job, report, artifacts, now)
+
+
+def _record_cancelled(job: ConversionJob, now: datetime) -> None:
+    with transaction.atomic():
+        if not job.finish(state=JobState.CANCELLED, report=cancelled_report(), now=now):
+            raise LeaseLost(f"{job} was given to another worker")
+        job.refresh_from_db()
+        settle_followers(job, now)
+
+
+def _create_variant(job: ConversionJob, report: Report, artifacts: Mapping[str, Artifact], now: datetime) -> None:
+    recipe = RECIPES[job.recipe]
+    shipped = [produced for produced in report.files if produced.role != "trace"]
+    variant = Variant.objects.create(
+        version=job.version,
+        name=job.recipe,
+        runtime=recipe.runtime,
+        min_runtime_version=report.min_runtime_version,
+        entry=report.entry,
+        tree_digest=tree_digest({produced.path: produced.sha256 for produced in shipped}),
+        size_bytes=sum(produced.size_bytes for produced in shipped if produced.role == "model"),
+        recipe_digest=recipe.digest,
+        report=report.to_json(),
+        created_at=now,
+    )
+    VariantFile.objects.bulk_create(
+        VariantFile(
+            variant=variant,
+            path=produced.path,
+            role=produced.role,
+            media_type=MEDIA_TYPES.get(Path(produced.path).suffix, "application/octet-stream"),
+            artifact=artifacts[produced.path],
+        )
+        for produced in shipped
+    )
