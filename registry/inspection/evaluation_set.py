@@ -1,4 +1,4 @@
-"""Evaluation sets: only the array headers of an `.npz` are read."""
+"""Evaluation sets: of an `.npz` only the array headers are read, of a zip of samples its document."""
 
 import ast
 import math
@@ -11,6 +11,7 @@ import numpy as np
 
 from registry.inspection.archive import DAMAGE, opened
 from registry.inspection.errors import InspectionError
+from registry.inspection.sample_set import SampleSet, document_of, read_sample_set
 
 MAX_ARRAYS = 64
 MAX_ARRAY_BYTES = 2 * 1024**3
@@ -18,16 +19,20 @@ MAX_TOTAL_BYTES = 4 * 1024**3
 MAX_HEADER_BYTES = 10_000
 MAX_DIMENSIONS = 8
 NUMERIC_KINDS = "biuf"
+METRIC = "metric"
+MAX_METRIC_CHARACTERS = 64
 NPY_MAGIC = b"\x93NUMPY"
 LENGTH_FORMATS: Mapping[int, str] = {1: "<H", 2: "<I", 3: "<I"}
 
 
 def inspect_evaluation_set(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Array name -> (shape, dtype name) of every array of an `.npz`.
+    """Array name -> (shape, dtype name) of every array of an `.npz`, or of those a zip of samples will become.
 
     Reads headers only; what they declare is checked against the bytes that are there, so that loading the set later
     allocates no more than its file says. Raises InspectionError.
     """
+    if is_sample_set(path):
+        return _arrays_of(read_sample_set(path))
     try:
         with opened(path, "an .npz file", "not_npz") as archive:
             members = archive.infolist()
@@ -37,6 +42,20 @@ def inspect_evaluation_set(path: Path) -> dict[str, tuple[tuple[int, ...], str]]
         raise
     except DAMAGE as error:
         raise InspectionError("not_npz", "an .npz archive of arrays", str(error)) from error
+
+
+def is_sample_set(path: Path) -> bool:
+    """Whether the file is a zip of samples with a document, and not an `.npz`. Raises InspectionError."""
+    with opened(path, "an evaluation set", "not_npz") as archive:
+        return document_of(archive) is not None
+
+
+def _arrays_of(found: SampleSet) -> dict[str, tuple[tuple[int, ...], str]]:
+    arrays = {found.input.name: ((len(found.samples), *found.input.sample_shape), found.input.dtype)}
+    for output in found.samples[0].labels:
+        values = np.asarray([sample.labels[output] for sample in found.samples])
+        arrays[f"labels/{output}" if output else "labels"] = values.shape, values.dtype.name
+    return arrays
 
 
 def _require_bounds(members: list[zipfile.ZipInfo]) -> None:
@@ -73,11 +92,19 @@ def _shape_and_dtype(name: str, text: str, stored_bytes: int) -> tuple[tuple[int
         shape, dtype = tuple(header["shape"]), np.dtype(header["descr"])
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         raise InspectionError("not_npy", f"a NumPy array header in {name!r}", text[:80]) from error
-    if dtype.kind not in NUMERIC_KINDS or dtype.names is not None:
+    if name.partition("/")[0].removesuffix(".npy") == METRIC:
+        _require_text(name, shape, dtype)
+    elif dtype.kind not in NUMERIC_KINDS or dtype.names is not None:
         raise InspectionError("not_numeric", f"a numeric array in {name!r}", str(dtype))
-    if not 1 <= len(shape) <= MAX_DIMENSIONS or any(type(size) is not int or size < 0 for size in shape):
+    elif not 1 <= len(shape) <= MAX_DIMENSIONS or any(type(size) is not int or size < 0 for size in shape):
         raise InspectionError("bad_shape", f"1 to {MAX_DIMENSIONS} dimensions in {name!r}", str(shape))
     if math.prod(shape) * dtype.itemsize != stored_bytes:
         declared = math.prod(shape) * dtype.itemsize
         raise InspectionError("size_mismatch", f"{declared} bytes of data in {name!r}", f"{stored_bytes}")
     return shape, dtype.name
+
+
+def _require_text(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
+    if dtype.kind != "U" or shape != () or dtype.itemsize > 4 * MAX_METRIC_CHARACTERS:
+        expected = f"one text of at most {MAX_METRIC_CHARACTERS} characters in {name!r}"
+        raise InspectionError("bad_metric", expected, f"{dtype} {shape}")

@@ -63,8 +63,8 @@ class Recipe:
     `step` is the function of its family's module in `worker.steps` that builds it, `parameters` are data for it. `base`
     is the trace it starts from. `expected_size_ratio` is the variant's size over the float32 `.tflite`'s, for models of
     more than a few layers. `min_runtime_version` is dotted; for Core ML it is the iOS version, for LiteRT it is empty
-    (see docs/conversion.md). A recipe that is not `on_request` belongs to the default profile. `io_dtype` is the integer
-    type that inputs and outputs of real values take; empty for one that leaves them as the source has them.
+    (see docs/conversion.md). A recipe that is not `on_request` belongs to the default profile. `io_dtype` is the
+    integer type that inputs and outputs of real values take; empty for one that leaves them as the source has them.
     """
 
     slug: str

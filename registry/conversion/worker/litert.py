@@ -1,14 +1,13 @@
 """Running a `.tflite` on LiteRT's interpreter, one sample at a time, names instead of indices."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.compiled_model import CompiledModel
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from registry.conversion.evaluation_set import dequantised, quantised
 from registry.conversion.report import Quantization, Signature, TensorSpec
@@ -22,14 +21,13 @@ DEFAULT_SIGNATURE = "serving_default"
 class LiteRtModel:
     """A loaded `.tflite` of batch 1. `signature` holds the file's own types, shapes and quantisation."""
 
+    xnnpack_choices = (True, False)
+
     def __init__(self, path: Path, names: Signature | None = None) -> None:
         """`names` gives the input and output names, by position, of a file without a signature of its own."""
         require_compiled(path)
-        try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=1)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise WorkerError("not_loadable", f"expected a file LiteRT loads; got {error}"[:2000]) from error
+        self._path = path
+        self._interpreter = allocated(path)
         signatures = self._interpreter.get_signature_list()
         self.signature_key = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in signatures else next(iter(signatures), "")
         self._inputs, self._outputs = self._details(names)
@@ -55,21 +53,30 @@ class LiteRtModel:
             given[spec.name] = array if array.dtype == np.dtype(spec.dtype) else quantised(array, spec)
         return given
 
+    def _fed(self, inputs: Mapping[str, Array]) -> dict[int, Array]:
+        """What an interpreter of this file is fed for one sample, by the index of its tensors."""
+        return {self._inputs[name]["index"]: array for name, array in self.stored(inputs).items()}
+
+    def invoke_at(self, inputs: Mapping[str, Array], *, threads: int, xnnpack: bool) -> Callable[[], None]:
+        """One inference of a fresh interpreter, fed and ready."""
+        interpreter = allocated(self._path, threads=threads, xnnpack=xnnpack)
+        for index, array in self._fed(inputs).items():
+            interpreter.set_tensor(index, array)
+        invoke: Callable[[], None] = interpreter.invoke
+        return invoke
+
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Output name -> float32 (dequantised) of one sample."""
-        for name, array in self.stored(inputs).items():
-            self._interpreter.set_tensor(self._inputs[name]["index"], array)
-        self._interpreter.invoke()
+        """Output name -> float32 (dequantised) of one sample. Raises WorkerError for a file that does not run."""
+        try:
+            for index, array in self._fed(inputs).items():
+                self._interpreter.set_tensor(index, array)
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise WorkerError("does_not_run", f"expected a file LiteRT runs; got {error}"[:2000]) from error
         return {
             spec.name: dequantised(self._interpreter.get_tensor(self._outputs[spec.name]["index"]), spec)
             for spec in self.signature.outputs
         }
-
-    def invoke_us(self) -> float:
-        """Microseconds of one inference on the inputs that are set."""
-        start = time.perf_counter_ns()
-        self._interpreter.invoke()
-        return (time.perf_counter_ns() - start) / 1000
 
 
 def _spec(name: str, detail: Mapping[str, Any]) -> TensorSpec:
@@ -84,3 +91,30 @@ def require_compiled(path: Path) -> None:
         CompiledModel.from_file(str(path)).close()
     except (ValueError, RuntimeError) as error:
         raise WorkerError("not_loadable", f"expected a file LiteRT compiles; got {error}"[:2000]) from error
+
+
+def allocated(path: Path, *, threads: int = 1, xnnpack: bool = True) -> Interpreter:
+    """An interpreter ready to run. Raises WorkerError `not_loadable`, `does_not_allocate` or `delegate_refused`."""
+    try:
+        interpreter = _interpreter(path, threads, xnnpack=xnnpack)
+    except (ValueError, RuntimeError) as error:
+        raise WorkerError("not_loadable", f"expected a file LiteRT loads; got {error}"[:2000]) from error
+    try:
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise WorkerError(_why(path), f"expected a file LiteRT allocates; got {error}"[:2000]) from error
+    return interpreter
+
+
+def _why(path: Path) -> str:
+    """Whether it is the default delegate, which phones use too, or the runtime itself that refuses the file."""
+    try:
+        _interpreter(path, 1, xnnpack=False).allocate_tensors()
+    except (ValueError, RuntimeError):
+        return "does_not_allocate"
+    return "delegate_refused"
+
+
+def _interpreter(path: Path, threads: int, *, xnnpack: bool) -> Interpreter:
+    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return Interpreter(model_path=str(path), num_threads=threads, experimental_op_resolver_type=resolver)

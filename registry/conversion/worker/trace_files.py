@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from registry.conversion.evaluation_set import REFERENCE_SAMPLES, EvaluationSet
-from registry.conversion.measures import accuracy, scores_over_classes
 from registry.conversion.report import Accuracy, Report, Signature
 from registry.conversion.worker.golden import GOLDEN_SAMPLES, Ranges, golden_inputs
 from registry.conversion.worker.job import Job, WorkerError, produced_below
+from registry.conversion.worker.measured import evaluated
 
 Array = npt.NDArray[np.generic]
 Infer = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -23,6 +23,8 @@ TRACE_FILE = "trace.json"
 GOLDEN_FILE = "golden.npz"
 REFERENCE_FILE = "reference.npz"
 EVALUATION_SECONDS = 60.0
+NOT_FINITE, SOURCE_NOT_FINITE = "not_finite", "source_not_finite"
+SAME_OUTPUT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Trace:
     coreml: str = ""
     coreml_error: str = ""
     source_accuracy: Accuracy | None = None
+    source_accuracies: tuple[Accuracy, ...] = ()
     evaluation_samples: int = 0
     converter_versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,6 +50,7 @@ class Trace:
         data: dict[str, Any] = json.loads((directory / TRACE_FILE).read_text("utf-8"))
         data["signature"] = Signature.from_json(data["signature"])
         data["source_accuracy"] = Accuracy(**data["source_accuracy"]) if data["source_accuracy"] else None
+        data["source_accuracies"] = tuple(Accuracy(**found) for found in data.get("source_accuracies", ()))
         return cls(**data)
 
 
@@ -98,13 +102,18 @@ def affordable_samples(infer: Infer, inputs: Mapping[str, Array]) -> int:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the source made of the evaluation set: how many of its samples were run, and the accuracy if labelled."""
+    """What the source made of the evaluation set: how many of its samples were run, and the accuracies if labelled."""
 
     evaluation_samples: int = 0
-    accuracy: Accuracy | None = None
+    accuracies: tuple[Accuracy, ...] = ()
 
     def added_to(self, trace: Trace) -> Trace:
-        return replace(trace, evaluation_samples=self.evaluation_samples, source_accuracy=self.accuracy)
+        return replace(
+            trace,
+            evaluation_samples=self.evaluation_samples,
+            source_accuracy=next(iter(self.accuracies), None),
+            source_accuracies=self.accuracies,
+        )
 
 
 def write_references(
@@ -113,16 +122,17 @@ def write_references(
     """Write golden inputs, and what the source itself makes of them and of the evaluation set."""
     golden = golden_inputs(signature.inputs, evaluation, ranges)
     on_golden = batched(infer, golden)
-    _require_sensible(on_golden)
+    require_sensible(on_golden, SOURCE_NOT_FINITE)
+    require_stateless(infer, golden, on_golden)
     _save(job.output / GOLDEN_FILE, golden)
     named = {f"golden/{name}": array for name, array in on_golden.items()}
     measured = Measured()
     if evaluation is not None:
         used = evaluation.take(affordable_samples(infer, golden))
         outputs = batched(infer, used.inputs)
-        _require_sensible(outputs)
+        require_sensible(outputs, SOURCE_NOT_FINITE)
         named.update({f"evaluation/{name}": array for name, array in outputs.items()})
-        measured = Measured(len(used), accuracy_of(outputs, used, outputs))
+        measured = Measured(len(used), evaluated(outputs, used, outputs).accuracies)
     _save(job.output / REFERENCE_FILE, named)
     return measured
 
@@ -131,22 +141,27 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def _require_sensible(outputs: Mapping[str, Array]) -> None:
+def require_sensible(outputs: Mapping[str, Array], not_finite: str = NOT_FINITE) -> None:
+    """Raises WorkerError for outputs that hold nothing, or NaN or infinity."""
     for name, array in outputs.items():
+        if array.size == 0:
+            raise WorkerError("empty_output", f"expected values in output {name!r}; got shape {array.shape[1:]}")
         if not np.isfinite(array).all():
-            raise WorkerError("source_not_finite", f"expected finite values in output {name!r}; got NaN or infinity")
+            raise WorkerError(not_finite, f"expected finite values in output {name!r}; got NaN or infinity")
 
 
-def accuracy_of(
-    outputs: Mapping[str, Array], evaluation: EvaluationSet, reference: Mapping[str, Array]
-) -> Accuracy | None:
-    """Accuracy of the first output that scores classes; None without labels or such an output."""
-    if evaluation.labels is None:
-        return None
-    name = next((name for name in reference if scores_over_classes(reference[name])), None)
-    if name is None:
-        return None
-    return accuracy(outputs[name], evaluation.labels, reference[name])
+def require_stateless(infer: Infer, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    """Raises WorkerError where the first sample, run again after the others, gives something else.
+
+    A model that keeps state between inferences, or draws random numbers, has no outputs to be compared by.
+    """
+    again = infer({name: array[:1] for name, array in inputs.items()})
+    for name, array in outputs.items():
+        before = array[0].astype(np.float64)
+        difference = float(np.abs(again[name].reshape(before.shape) - before).max())
+        if difference > SAME_OUTPUT * max(1.0, float(np.abs(before).max())):
+            expected = f"expected the same output {name!r} of the same inputs"
+            raise WorkerError("stateful", f"{expected}; got a difference of {difference:g}: the model keeps state")
 
 
 def trace_report(job: Job, trace: Trace, notes: tuple[str, ...] = ()) -> Report:
@@ -157,6 +172,7 @@ def trace_report(job: Job, trace: Trace, notes: tuple[str, ...] = ()) -> Report:
         entry=TRACE_FILE,
         converter_versions=trace.converter_versions,
         accuracy=trace.source_accuracy,
+        accuracies=trace.source_accuracies,
         signature=trace.signature,
         notes=notes,
     )

@@ -1,9 +1,10 @@
 """Loads a variant, runs it and compares it with its source. A conversion without an error proves nothing."""
 
 import base64
+import filecmp
 import json
-import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,17 +13,24 @@ import numpy.typing as npt
 
 from registry.conversion.measures import evenly_spaced, parity, parity_misses
 from registry.conversion.recipes import Recipe, recipe_named
-from registry.conversion.report import Accuracy, Failure, HostLatency, Parity, Report, Signature
+from registry.conversion.report import Failure, HostLatency, Parity, Report, Signature
+from registry.conversion.worker.footprint import Growth, compressed_bytes
 from registry.conversion.worker.golden import evaluation_of
-from registry.conversion.worker.job import Job, WorkerError, produced
+from registry.conversion.worker.job import Job, produced
+from registry.conversion.worker.latency import measured_latencies
+from registry.conversion.worker.measured import Evaluated, evaluated
+from registry.conversion.worker.progress import tell
+from registry.conversion.worker.promises import require_signature, require_weights
 from registry.conversion.worker.trace_files import (
     Reference,
     Trace,
-    accuracy_of,
     affordable_samples,
     batched,
     read_golden,
+    require_sensible,
+    require_stateless,
 )
+from registry.inspection.tflite_file import inspect_tflite
 
 Array = npt.NDArray[np.generic]
 
@@ -30,8 +38,7 @@ SANITY_FILE = "sanity.json"
 SANITY_SAMPLES = 3
 SANITY_TOLERANCE = 0.02
 ESTIMATED = "estimated on Linux: evaluated from the program, without the Neural Engine's own rounding and fallbacks"
-WARM_UP_RUNS = 5
-TIMED_RUNS = 50
+WORTH_A_NOTE = 1.1
 
 
 class Variant(Protocol):
@@ -47,60 +54,117 @@ class Variant(Protocol):
 def run(job: Job) -> Report:
     assert job.trace is not None
     recipe, trace = recipe_named(job.recipe), Trace.read(job.trace)
-    variant = _load(job.output / recipe.entry, recipe, trace)
+    entry = job.output / recipe.entry
+    require_weights(entry, recipe)
+    model_of = _runtime(recipe)
+    tell(job.scratch, "loading", 5)
+    growth = Growth()
+    variant = model_of(entry, trace.signature, recipe)
+    require_signature(variant.signature, trace.signature, recipe)
     golden, reference = read_golden(job.trace), Reference.read(job.trace)
     outputs = batched(variant.infer, golden)
-    _require_finite(outputs)
+    # What an interpreter of Core ML on another system takes says nothing of a phone.
+    memory_bytes = None if recipe.family == "coreml" else growth.grown_bytes()
+    require_sensible(outputs)
+    require_stateless(variant.infer, golden, outputs)
     write_sanity(variant, golden, outputs, job.output / SANITY_FILE)
-    found, measured, notes = parity(outputs, reference.golden), None, list[str]()
-    measured_on_set = bool(trace.evaluation_samples and job.evaluation_set)
-    if measured_on_set:
-        found, measured, notes = _on_evaluation_set(job, trace, variant, reference, golden)
-    misses = _misses(found, recipe, reference, on_evaluation_set=measured_on_set)
+    tell(job.scratch, "timing", 20)
+    latencies, speed_ratio = _latencies(variant, job, recipe, trace, golden)
+    tell(job.scratch, "evaluating", 40)
+    with ThreadPoolExecutor(1) as pool:
+        # Both take seconds for a large model, and neither needs the other's processor.
+        compressed = pool.submit(compressed_bytes, _files_below(entry))
+        found, measured, notes = _compared(job, trace, variant, reference, golden, outputs)
+        compressed_size_bytes = compressed.result()
+    on_set = measured is not None
+    misses = _misses(found, recipe, reference, on_evaluation_set=on_set)
+    accuracies = measured.accuracies if measured else ()
     return Report(
         state="parity_missed" if misses else "succeeded",
         files=(produced(job.output, job.output / SANITY_FILE, "sanity"),),
         parity=found,
-        accuracy=measured,
-        latency_host=latency(variant),
+        accuracy=next(iter(accuracies), None),
+        accuracies=accuracies,
+        outcomes=measured.outcomes if measured else None,
+        latency_host=next(iter(latencies), None),
+        latencies=latencies,
+        speed_ratio=speed_ratio,
+        compressed_size_bytes=compressed_size_bytes,
+        inference_memory_bytes=memory_bytes,
         signature=variant.signature,
         error=Failure("parity_missed", "; ".join(misses)) if misses else None,
-        notes=(*notes, *((ESTIMATED,) if recipe.family == "coreml" else ())),
+        notes=(*notes, *_speed_notes(speed_ratio), *((ESTIMATED,) if recipe.family == "coreml" else ())),
     )
 
 
-def _on_evaluation_set(
-    job: Job, trace: Trace, variant: Variant, reference: Reference, golden: Mapping[str, Array]
-) -> tuple[Parity, Accuracy | None, list[str]]:
-    """Parity and accuracy on the samples the source itself was run on, or on as many of them as time allows."""
-    evaluation = evaluation_of(job.evaluation_set, trace.signature.inputs)
-    assert evaluation is not None
+def _speed_notes(speed_ratio: float | None) -> list[str]:
+    slower = speed_ratio is not None and speed_ratio >= WORTH_A_NOTE
+    return [f"slower than float32 on this host: {speed_ratio:.1f}×"] if slower else []
+
+
+def _files_below(entry: Path) -> list[Path]:
+    return sorted(path for path in entry.rglob("*") if path.is_file()) if entry.is_dir() else [entry]
+
+
+def _compared(
+    job: Job,
+    trace: Trace,
+    variant: Variant,
+    reference: Reference,
+    golden: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+) -> tuple[Parity, Evaluated | None, list[str]]:
+    """Parity and accuracies on the samples the source itself was run on, or on as many of them as time allows.
+
+    On the golden samples, and without accuracies, where there is no evaluation set.
+    """
+    evaluation = evaluation_of(job.evaluation_set, trace.signature.inputs) if trace.evaluation_samples else None
+    if evaluation is None:
+        return parity(outputs, reference.golden), None, []
     evaluation = evaluation.take(trace.evaluation_samples)
     limit = affordable_samples(variant.infer, golden)
     used, chosen = evaluation.take(limit), evenly_spaced(len(evaluation), limit)
     expected = {name: array[chosen] for name, array in reference.evaluation.items()}
     outputs = batched(variant.infer, used.inputs)
-    _require_finite(outputs)
+    require_sensible(outputs)
     few = len(used) < len(evaluation)
     notes = [f"evaluated on {len(used)} of {len(evaluation)} samples, to save time"] if few else []
-    return parity(outputs, expected), accuracy_of(outputs, used, expected), notes
+    return parity(outputs, expected), evaluated(outputs, used, expected), notes
 
 
-def _require_finite(outputs: Mapping[str, Array]) -> None:
-    for name, array in outputs.items():
-        if not np.isfinite(array).all():
-            raise WorkerError("not_finite", f"expected finite values in output {name!r}; got NaN or infinity")
+def _latencies(
+    variant: Any, job: Job, recipe: Recipe, trace: Trace, golden: Mapping[str, Array]
+) -> tuple[tuple[HostLatency, ...], float | None]:
+    """Nothing for a variant that this host cannot run at speed."""
+    if not hasattr(variant, "invoke_at"):
+        return (), None
+    first = {name: array[:1] for name, array in golden.items()}
+    return measured_latencies(variant, _float32(job, recipe, trace), first)
 
 
-def _load(path: Path, recipe: Recipe, trace: Trace) -> Any:
+def _float32(job: Job, recipe: Recipe, trace: Trace) -> Any:
+    """The same version's float32 file, to time beside the variant; None where there is none, or this is its copy."""
+    assert job.trace is not None
+    path = job.trace / trace.tflite
+    if not trace.tflite or inspect_tflite(path).details["precision"] != "float32":
+        return None
+    entry = job.output / recipe.entry
+    if entry.is_file() and filecmp.cmp(path, entry, shallow=False):
+        return None
+    from registry.conversion.worker.litert import LiteRtModel  # noqa: PLC0415
+
+    return LiteRtModel(path, trace.signature)
+
+
+def _runtime(recipe: Recipe) -> Callable[[Path, Signature, Recipe], Any]:
     # Imported where they are used: either runtime is large, and a variant needs one.
     if recipe.family == "coreml":
         from registry.conversion.worker.mil_interpreter import CoreMlModel  # noqa: PLC0415
 
-        return CoreMlModel(path, trace.signature, recipe.parameters["specification_version"])
+        return lambda path, names, recipe: CoreMlModel(path, names, recipe.parameters["specification_version"])
     from registry.conversion.worker.litert import LiteRtModel  # noqa: PLC0415
 
-    return LiteRtModel(path, trace.signature)
+    return lambda path, names, _recipe: LiteRtModel(path, names)
 
 
 def _misses(found: Parity, recipe: Recipe, reference: Reference, *, on_evaluation_set: bool) -> list[str]:
@@ -144,15 +208,3 @@ def _encoded(arrays: Mapping[str, Array]) -> dict[str, Any]:
         }
         for name, array in arrays.items()
     }
-
-
-def latency(variant: Any) -> HostLatency | None:
-    """Percentiles over one thread; None for a variant this host cannot run at speed."""
-    if not hasattr(variant, "invoke_us"):
-        return None
-    for _ in range(WARM_UP_RUNS):
-        variant.invoke_us()
-    times = [variant.invoke_us() for _ in range(TIMED_RUNS)]
-    label = "x86, relative" if platform.machine() == "x86_64" else f"{platform.machine()}, relative"
-    p50, p90 = (round(float(np.percentile(times, share))) for share in (50, 90))
-    return HostLatency(p50, p90, TIMED_RUNS, 1, label)

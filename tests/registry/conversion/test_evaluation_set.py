@@ -55,7 +55,8 @@ def test_a_large_set_is_thinned_evenly(tmp_path: Path) -> None:
         ({"picture": np.ones((3, 2, 2))}, "named as the model's inputs"),
         ({"image": np.ones((3, 4, 2))}, "expected shape"),
         ({"image": np.ones((3, 2, 2)), "labels": np.zeros(2, np.int64)}, "same number of samples"),
-        ({"image": np.ones((3, 2, 2)), "labels": np.zeros(3)}, "integer labels"),
+        ({"image": np.ones((3, 2, 2)), "labels/y": np.zeros(2)}, "'labels/y': 2"),
+        ({"image": np.ones((3, 2, 2)), "labels": np.full(3, np.nan)}, "finite labels"),
         ({"image": np.ones((0, 2, 2))}, "at least 1"),
     ],
 )

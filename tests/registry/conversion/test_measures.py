@@ -65,8 +65,11 @@ def test_wilson_holds_the_share_and_stays_within_0_and_1(case: tuple[int, int]) 
 
 
 def test_accuracy_compares_with_the_source_on_the_same_samples() -> None:
-    found = accuracy(scores(0, 1, 2, 0), np.array([0, 1, 2, 2]), scores(0, 1, 2, 2))
-    assert (found.value, found.source_value, found.samples) == (0.75, 1.0, 4)
+    found, hits = accuracy("accuracy", scores(0, 1, 2, 0), np.array([0, 1, 2, 2]), scores(0, 1, 2, 2), "y")
+    assert (found.value, found.source_value, found.samples, found.output) == (0.75, 1.0, 4, "y")
+    assert (found.lost, found.p_value) == (0.25, 1.0)
+    assert found.lost_low < 0 < found.lost < found.lost_high
+    assert list(hits) == [True, True, True, False]
 
 
 @given(st.integers(1, 5_000), st.integers(1, 300))

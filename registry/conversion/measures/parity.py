@@ -1,18 +1,16 @@
-"""Numbers that compare a variant with its source. Pure: arrays in, numbers out."""
+"""How far a variant's outputs lie from its source's."""
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from registry.conversion.recipes import ParityLimits
-from registry.conversion.report import Accuracy, Parity
+from registry.conversion.report import Parity
 
 Array = npt.NDArray[np.generic]
 Outputs = Mapping[str, Array]
 
-Z_95 = 1.959963984540054
 FEWEST_CLASSES = 2
 
 
@@ -63,24 +61,6 @@ def parity_misses(found: Parity, limits: ParityLimits, *, magnitude: float, on_e
     if on_evaluation_set and agreed is not None and agreed < limits.min_top1_agreement:
         misses.append(f"expected top1_agreement >= {limits.min_top1_agreement:g}; got {agreed:.6g}")
     return misses
-
-
-def wilson(successes: int, samples: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson's score interval for a share; (0, 1) without samples. E. B. Wilson, JASA 22 (1927)."""
-    if samples == 0:
-        return 0.0, 1.0
-    share = successes / samples
-    centre = (share + z * z / (2 * samples)) / (1 + z * z / samples)
-    half = z / (1 + z * z / samples) * math.sqrt(share * (1 - share) / samples + z * z / (4 * samples * samples))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def accuracy(output: Array, labels: Array, source_output: Array | None) -> Accuracy:
-    """Share of samples whose best class is the label; `labels` is (samples,) of class numbers."""
-    hits = int(np.sum(top1(output) == labels))
-    low, high = wilson(hits, len(labels))
-    source = None if source_output is None else float(np.mean(top1(source_output) == labels))
-    return Accuracy("accuracy", hits / len(labels), source, len(labels), low, high)
 
 
 def evenly_spaced(count: int, limit: int) -> npt.NDArray[np.int64]:
