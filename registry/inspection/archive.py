@@ -20,6 +20,30 @@ MAX_DIRECTORY_BYTES = 4 * 1024**2  # 10 000 members with names of 400 bytes
 # bzip2 and LZMA are let out: the standard library unpacks their blocks whole, 700 kB of zeros from one byte.
 KNOWN_COMPRESSION = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 RATIO_FREE_BYTES = 1024**2
+NATIVE_SUFFIXES = frozenset({".so", ".dex", ".jar", ".apk", ".aar", ".dylib", ".dll", ".exe"})
+MAGIC_BYTES = 1024
+NATIVE_MAGICS = (
+    b"\x7fELF",
+    b"dex\n0",
+    b"\xfe\xed\xfa\xce",  # Mach-O, in both byte orders and widths
+    b"\xfe\xed\xfa\xcf",
+    b"\xce\xfa\xed\xfe",
+    b"\xcf\xfa\xed\xfe",
+    b"\xca\xfe\xba\xbe",  # Mach-O for several processors, and Java classes
+)
+ARCHIVE_MAGICS = (
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"\x1f\x8b\x08",  # gzip
+    b"BZh91AY&SY",
+    b"\xfd7zXZ\x00",
+    b"7z\xbc\xaf\x27\x1c",
+    b"Rar!\x1a\x07",
+    b"\x28\xb5\x2f\xfd",  # zstd
+)
+TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
+PE_OFFSET_AT = 0x3C
+LOCAL_HEADER_BYTES = 30
 ENCRYPTED = 0x1
 # What the standard library lets out, by what is damaged: the directory, a name, a length, the compressed data.
 DAMAGE = (
@@ -62,6 +86,8 @@ def opened(path: Path, what: str, code: str = "not_zip") -> Iterator[zipfile.Zip
         with BoundedDirectory(path) as stream, zipfile.ZipFile(stream) as archive:
             stream.is_bounded = False
             _require_safe(archive.infolist(), path.stat().st_size)
+            _require_apart(archive)
+            _require_harmless(archive)
             yield archive
     except InspectionError:
         raise
@@ -82,6 +108,42 @@ def _require_safe(members: Sequence[zipfile.ZipInfo], archive_bytes: int) -> Non
         raise InspectionError(
             "too_large", f"at most {MAX_UNPACKED_BYTES} bytes and {MAX_RATIO} times the archive unpacked", f"{total}"
         )
+
+
+def _require_apart(archive: zipfile.ZipFile) -> None:
+    """Members one after the other, from the first byte on: nothing hides before, and no bytes serve two members."""
+    end = 0
+    for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
+        if member.header_offset < end or (end == 0 and member.header_offset):
+            raise InspectionError("overlapping_members", "members one after the other", repr(member.filename)[:200])
+        end = member.header_offset + LOCAL_HEADER_BYTES + member.compress_size
+    if end > archive.start_dir:
+        raise InspectionError("overlapping_members", "members before the archive's directory", "members inside it")
+
+
+def _require_harmless(archive: zipfile.ZipFile) -> None:
+    for member in archive.infolist():
+        with archive.open(member) as stream:
+            require_data(member.filename, stream.read(MAGIC_BYTES))
+
+
+def require_data(name: str, start: bytes) -> None:
+    """Raises InspectionError for a file that is a program or an archive, by its name or its first bytes."""
+    if NATIVE_SUFFIXES & set(PurePosixPath(name.lower()).suffixes) or is_native(start):
+        raise InspectionError("native_code", "data only, no programs or libraries", repr(name)[:200])
+    if start.startswith(ARCHIVE_MAGICS) or start[TAR_MAGIC_AT:].startswith(TAR_MAGIC):
+        raise InspectionError("nested_archive", "files as they are, no archives in one another", repr(name)[:200])
+
+
+def is_native(start: bytes) -> bool:
+    """Whether a file's first MAGIC_BYTES are those of a program or library of some system."""
+    if start.startswith(NATIVE_MAGICS):
+        return True
+    # Two letters alone may begin any array of weights.
+    if not start.startswith(b"MZ") or len(start) < PE_OFFSET_AT + 4:
+        return False
+    (offset,) = struct.unpack_from("<I", start, PE_OFFSET_AT)
+    return start[offset : offset + 4] == b"PE\0\0"
 
 
 def _require_safe_member(member: zipfile.ZipInfo) -> None:

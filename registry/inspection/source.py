@@ -1,10 +1,13 @@
 """What inspection finds out about a source model, for every format alike."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Format = Literal["keras", "saved_model", "tflite"]
+Format = Literal["keras", "saved_model", "tflite", "coreml", "onnx"]
+
+MAX_TEXT = 2_000
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,43 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class Operator:
+    """An operation and how many times the model holds it; `version` as its format counts, empty where it does not."""
+
+    name: str
+    version: str
+    count: int
+
+
+@dataclass(frozen=True)
 class SourceInspection:
-    """`details` are plain JSON values and depend on the format; docs/conversion.md lists them."""
+    """`parameters` is the number of weights, None where the file does not tell. `min_runtime_version` is what the
+    format counts in, empty where unknown. `metadata` is what the file says of itself: name, labels, normalisation.
+
+    `details` are plain JSON values and depend on the format; docs/conversion.md lists them.
+    """
 
     format: Format
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     size_bytes: int
     details: Mapping[str, Any] = field(default_factory=dict)
+    operators: tuple[Operator, ...] = ()
+    parameters: int | None = None
+    min_runtime_version: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Values any database takes: texts are cut, and neither NUL, half a character nor an infinity is left."""
+        document: dict[str, Any] = plain(asdict(self))
+        return document
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in value[:MAX_TEXT])
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,12 +1,13 @@
 """Reading protocol buffers without their schema: fields by number, as far as inspection needs them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from registry.inspection.budget import Budget
 from registry.inspection.errors import InspectionError
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 MAX_VARINT_BYTES = 10
+MAX_PARTS = 100_000
 
 Value = int | memoryview
 
@@ -74,4 +75,65 @@ class Message:
         for found, value in self.fields():
             if found == number and isinstance(value, int):
                 result = value
-        return result - (1 << 64) if result >= 1 << 63 else result
+        return signed(result)
+
+    def parts(self) -> "Parts":
+        """All fields in one pass, for messages that are no long lists. Raises for more than MAX_PARTS."""
+        found: dict[int, list[Value]] = {}
+        for count, (number, value) in enumerate(self.fields()):
+            if count >= MAX_PARTS:
+                raise InspectionError("damaged_protobuf", f"at most {MAX_PARTS} parts in one message", "more")
+            found.setdefault(number, []).append(value)
+        return Parts(found, self.budget)
+
+
+class Parts:
+    """The fields of one message by number."""
+
+    def __init__(self, found: Mapping[int, Sequence[Value]], budget: Budget) -> None:
+        self.found = found
+        self.budget = budget
+
+    def __contains__(self, number: int) -> bool:
+        return number in self.found
+
+    def messages(self, number: int) -> list[Message]:
+        values = self.found.get(number, ())
+        if any(isinstance(value, int) for value in values):
+            raise _damaged()
+        return [Message(value, self.budget) for value in values if not isinstance(value, int)]
+
+    def last(self, number: int) -> Message:
+        """The last message of one field; an empty one when absent."""
+        found = self.messages(number)
+        return found[-1] if found else Message(memoryview(b""), self.budget)
+
+    def texts(self, number: int) -> list[str]:
+        return [bytes(value.data).decode("utf-8", "replace") for value in self.messages(number)]
+
+    def text(self, number: int) -> str:
+        return bytes(self.last(number).data).decode("utf-8", "replace")
+
+    def integer(self, number: int) -> int:
+        values = [value for value in self.found.get(number, ()) if isinstance(value, int)]
+        return signed(values[-1]) if values else 0
+
+    def integers(self, number: int) -> list[int]:
+        """A repeated number, whether it was written packed or one by one."""
+        result: list[int] = []
+        for value in self.found.get(number, ()):
+            result.extend([signed(value)] if isinstance(value, int) else self._packed(value))
+        return result
+
+    def _packed(self, data: memoryview) -> Iterator[int]:
+        position = 0
+        while position < len(data):
+            self.budget.spend()
+            value, position = _varint(data, position)
+            yield signed(value)
+
+
+def signed(value: int) -> int:
+    """A signed 64-bit number, as protocol buffers store it in an unsigned one."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >= 1 << 63 else value
