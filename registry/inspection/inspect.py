@@ -9,6 +9,7 @@ from registry.inspection.coreml_file import inspect_coreml
 from registry.inspection.coreml_package import MANIFEST
 from registry.inspection.errors import InspectionError
 from registry.inspection.keras_file import inspect_keras
+from registry.inspection.onnx_file import inspect_onnx
 from registry.inspection.saved_model import GRAPH_FILE, inspect_saved_model
 from registry.inspection.source import SourceInspection
 from registry.inspection.tflite_file import inspect_tflite
@@ -32,6 +33,7 @@ INSPECTORS: Mapping[str, Callable[[Path], SourceInspection]] = MappingProxyType(
         ".zip": inspect_zip,
         ".mlmodel": inspect_coreml,
         ".mlpackage": inspect_coreml,
+        ".onnx": inspect_onnx,
     }
 )
 

@@ -77,6 +77,14 @@ class Message:
                 result = value
         return signed(result)
 
+    def numbers(self) -> Iterator[int]:
+        """The bytes as a packed list of signed numbers."""
+        position = 0
+        while position < len(self.data):
+            self.budget.spend()
+            value, position = _varint(self.data, position)
+            yield signed(value)
+
     def parts(self) -> "Parts":
         """All fields in one pass, for messages that are no long lists. Raises for more than MAX_PARTS."""
         found: dict[int, list[Value]] = {}
@@ -122,15 +130,8 @@ class Parts:
         """A repeated number, whether it was written packed or one by one."""
         result: list[int] = []
         for value in self.found.get(number, ()):
-            result.extend([signed(value)] if isinstance(value, int) else self._packed(value))
+            result.extend([signed(value)] if isinstance(value, int) else Message(value, self.budget).numbers())
         return result
-
-    def _packed(self, data: memoryview) -> Iterator[int]:
-        position = 0
-        while position < len(data):
-            self.budget.spend()
-            value, position = _varint(data, position)
-            yield signed(value)
 
 
 def signed(value: int) -> int:
