@@ -70,7 +70,8 @@ def signed_variants(release: Release, signed_files: Mapping[str, TargetFile]) ->
     return [
         variant
         for variant in version.variants.prefetch_related("files__artifact")
-        if all(
+        if release.holds(variant.name)
+        and all(
             _is_signed(
                 signed_files.get(target_path(version.model.slug, version.number, variant.name, file.path)),
                 file.artifact.sha256,
@@ -173,6 +174,7 @@ def _lineage(variant: Variant) -> dict[str, Any]:
         "recipe": variant.name,
         "recipe_sha256": variant.recipe_digest,
         "evaluation_set_sha256": version.evaluation_set.sha256 if version.evaluation_set else None,
+        "training_set_sha256": version.training_set.sha256 if version.training_set else None,
         "converter_versions": dict(variant.report.get("converter_versions") or {}),
     }
 

@@ -13,6 +13,12 @@ class NothingToRelease(Conflict):
     code = "nothing_to_release"
 
 
+class GatesMissed(Conflict):
+    """No variant keeps to the model's gates, or a required one is lacking; the message names each miss."""
+
+    code = "gates_missed"
+
+
 class AlreadyReleased(Conflict):
     code = "already_released"
 

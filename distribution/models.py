@@ -20,6 +20,8 @@ class Release(models.Model):
     channel = models.ForeignKey(Channel, models.PROTECT, related_name="releases")
     model_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="releases")
     release_counter = models.PositiveIntegerField()
+    # Names of the variants that the gates let through; null in a release of before there were gates: all of them.
+    variants = models.JSONField(null=True, blank=True)
     state = models.CharField(max_length=20, choices=State.choices, default=State.WAITING)
     is_rollback = models.BooleanField(default=False)
     reason = models.TextField(blank=True)
@@ -32,6 +34,22 @@ class Release(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_version} on {self.channel.slug}"
+
+    def holds(self, variant: str) -> bool:
+        """Is a variant of this name part of the release?"""
+        return self.variants is None or variant in self.variants
+
+
+def released_variants(releases: models.QuerySet[Release]) -> dict[int, set[str]]:
+    """Version id -> the variants that any of these releases holds; a version that was released whole is left out."""
+    found: dict[int, set[str]] = {}
+    whole: set[int] = set()
+    for version_id, names in releases.values_list("model_version_id", "variants"):
+        if names is None:
+            whole.add(version_id)
+        else:
+            found.setdefault(version_id, set()).update(names)
+    return {version_id: names for version_id, names in found.items() if version_id not in whole}
 
 
 class KillSwitch(models.Model):

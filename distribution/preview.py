@@ -10,6 +10,7 @@ from experiments.eligibility import choose_variant
 from registry.conversion.recipes import RECIPES
 from registry.device_classes import DeviceProfile
 from registry.models import Channel, DeviceClass, ModelVersion, RegisteredModel, Variant
+from registry.services import releasable_variants
 
 NEWEST_RUNTIME = "9999"  # a device is taken to be up to date; the least version is told beside
 
@@ -67,8 +68,11 @@ def rollback_targets(channel: Channel, model: RegisteredModel) -> list[Release]:
     return list(found.values())
 
 
-def offers(channel: Channel, before: ModelVersion | None, after: ModelVersion) -> list[Offer]:
-    """A line for each device class in the order they are tried, and for each runtime the class may have."""
+def offers(channel: Channel, before: Release | ModelVersion | None, after: Release | ModelVersion) -> list[Offer]:
+    """A line for each device class in the order they are tried, and for each runtime the class may have.
+
+    `after` is a version that would be released, of which blocked variants stay out, or a release to go back to.
+    """
     now, then = _variants(before), _variants(after)
     return [
         Offer(device_class, runtime, _choice(now, device_class, runtime), _choice(then, device_class, runtime))
@@ -82,8 +86,12 @@ def _releases(channel: Channel, model: RegisteredModel) -> QuerySet[Release]:
     return rows.select_related("model_version__model", "channel__application")
 
 
-def _variants(version: ModelVersion | None) -> Sequence[Variant]:
-    return list(version.variants.all()) if version else ()
+def _variants(offered: Release | ModelVersion | None) -> Sequence[Variant]:
+    if isinstance(offered, ModelVersion):
+        return releasable_variants(offered)
+    if offered is None:
+        return ()
+    return [variant for variant in offered.model_version.variants.all() if offered.holds(variant.name)]
 
 
 def _runtimes(device_class: DeviceClass) -> Iterator[str]:

@@ -11,21 +11,24 @@ from django.db.models import Max
 from distribution import errors
 from distribution.models import KillSwitch, MinimumReleaseCounter, Release
 from registry.errors import VersionYanked
-from registry.models import Application, AuditEntry, Channel, ModelVersion, PublishRequest, RegisteredModel
+from registry.models import Application, AuditEntry, Channel, ModelVersion, PublishRequest, RegisteredModel, Variant
+from registry.services import gates
 from registry.tasks import enqueue_on_commit
 
 
 def publish(*, channel: Channel, version: ModelVersion, actor: str, now: datetime, reason: str = "") -> Release:
-    """Release a version to a channel. The publisher signs its files, then devices are offered them.
+    """Release the variants of a version that keep to its model's gates, or whose misses were overridden.
 
-    Raises `VersionYanked`, `ConversionsUnfinished`, `NothingToRelease` or `AlreadyReleased`.
+    The publisher signs their files, then devices are offered them. The same version may be released again once it has
+    other variants. Raises `VersionYanked`, `ConversionsUnfinished`, `NothingToRelease`, `GatesMissed`,
+    `AlreadyReleased`.
     """
     with transaction.atomic():
         newest = _newest_release(channel, version.model)
-        require_releasable(version)
-        if newest is not None and newest.model_version_id == version.pk:
+        variants = sorted(variant.name for variant in require_releasable(version))
+        if newest is not None and newest.model_version_id == version.pk and _names(newest) == variants:
             raise errors.AlreadyReleased(f"expected another version than {version}, which {channel} has")
-        release = _release(channel, version, actor=actor, now=now, reason=reason, is_rollback=False)
+        release = _release(channel, version, variants, actor=actor, now=now, reason=reason)
         _record(release, "publish", before=newest, now=now)
     return release
 
@@ -58,7 +61,9 @@ def roll_back(
         if target is None:
             wanted = "any earlier version" if to_version is None else f"version {to_version}"
             raise errors.NoEarlierRelease(f"expected {wanted} of {model} that was live on {channel}, found none")
-        release = _release(channel, target.model_version, actor=actor, now=now, reason=reason, is_rollback=True)
+        release = _release(
+            channel, target.model_version, target.variants, actor=actor, now=now, reason=reason, is_rollback=True
+        )
         _record(release, "roll_back", before=newest, now=now)
     return release
 
@@ -125,24 +130,48 @@ def _newest_release(channel: Channel, model: RegisteredModel) -> Release | None:
     return Release.objects.filter(channel=channel, model_version__model=model).first()
 
 
-def require_releasable(version: ModelVersion) -> None:
-    """Raises `VersionYanked`, `ConversionsUnfinished` or `NothingToRelease`."""
+def require_releasable(version: ModelVersion) -> list[Variant]:
+    """The variants that a release would hold.
+
+    Raises `VersionYanked`, `ConversionsUnfinished`, `NothingToRelease`, `GatesMissed`.
+    """
     if version.yanked_at is not None:
         raise VersionYanked(f"expected a version in use, got {version}, which was yanked: {version.yank_reason}")
     unfinished = list(version.jobs.unfinished().values_list("recipe", flat=True))
     if unfinished:
         raise errors.ConversionsUnfinished(f"expected {version} to be converted, still open: {', '.join(unfinished)}")
-    if not version.variants.exists():
+    verdicts = gates.verdicts(version)
+    if not verdicts:
         raise errors.NothingToRelease(f"expected at least one variant of {version}, every conversion failed")
+    allowed = [verdict.variant for verdict in verdicts if not verdict.is_blocked]
+    missing = gates.missing_from_release(version, allowed)
+    if missing or not allowed:
+        blocked = [f"{verdict.variant.name} {miss}" for verdict in verdicts for miss in verdict.uncovered]
+        told = "; ".join([*map(str, missing), *blocked])
+        raise errors.GatesMissed(f"expected {version} to keep to the gates of {version.model}: {told}")
+    return allowed
+
+
+def _names(release: Release) -> list[str]:
+    names: list[str] | None = release.variants
+    return sorted(names if names is not None else release.model_version.variants.values_list("name", flat=True))
 
 
 def _release(
-    channel: Channel, version: ModelVersion, *, actor: str, now: datetime, reason: str, is_rollback: bool
+    channel: Channel,
+    version: ModelVersion,
+    variants: list[str] | None,
+    *,
+    actor: str,
+    now: datetime,
+    reason: str,
+    is_rollback: bool = False,
 ) -> Release:
     return Release.objects.create(
         channel=channel,
         model_version=version,
         release_counter=_release_counter(version),
+        variants=variants,
         is_rollback=is_rollback,
         reason=reason,
         released_by=actor,
@@ -169,7 +198,11 @@ def _record(release: Release, verb: str, *, before: Release | None, now: datetim
         subject=str(release),
         application=application,
         before={"version": before.model_version.number} if before else None,
-        after={"version": release.model_version.number, "release_counter": release.release_counter},
+        after={
+            "version": release.model_version.number,
+            "release_counter": release.release_counter,
+            "variants": release.variants,
+        },
         reason=release.reason,
     )
     request_publish(application, str(release), now)

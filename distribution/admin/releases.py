@@ -19,7 +19,7 @@ from registry.admin import access
 from registry.admin.shared import MemberAdmin
 from registry.errors import DomainError
 from registry.models import Channel, ModelVersion, RegisteredModel, Role
-from registry.services import require_role
+from registry.services import require_role, verdicts
 from registry.templatetags.aerogram import state
 
 
@@ -124,11 +124,7 @@ class ReleaseAdmin(MemberAdmin):
             made = self._roll_back(request, choice.channel, choice.model, target, form)
             if made is not None:
                 return redirect("admin:distribution_release_change", made.pk)
-        shown = (
-            _shown(choice.channel, target.model_version.model, target.model_version)
-            if target and choice.channel
-            else {}
-        )
+        shown = _shown(choice.channel, target.model_version.model, target) if target and choice.channel else {}
         return self.page(
             request,
             "distribution/roll_back.html",
@@ -184,13 +180,17 @@ def _why_not(choice: Choice) -> str:
     return ""
 
 
-def _shown(channel: Channel, model: RegisteredModel, after: ModelVersion) -> dict[str, Any]:
+def _shown(channel: Channel, model: RegisteredModel, after: ModelVersion | Release) -> dict[str, Any]:
     live = preview.live_release(channel, model)
-    offered = preview.offers(channel, live.model_version if live else None, after)
+    offered = preview.offers(channel, live, after)
+    version = after.model_version if isinstance(after, Release) else after
     return {
         "offers": offered,
         "live": live,
-        "after": after,
+        "after": version,
+        "blocked": [verdict for verdict in verdicts(after) if verdict.is_blocked]
+        if isinstance(after, ModelVersion)
+        else [],
         "waiting": preview.waiting_release(channel, model),
         "lost": [offer for offer in offered if offer.is_lost],
         "switch": channel.kill_switches.filter(model=model, lifted_at__isnull=True).first(),

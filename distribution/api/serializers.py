@@ -23,6 +23,7 @@ class ReleaseSerializer(serializers.ModelSerializer[Release]):
     channel = serializers.CharField(source="channel.slug")
     model = serializers.CharField(source="model_version.model.slug")
     version = serializers.IntegerField(source="model_version.number")
+    variants = serializers.ListField(child=serializers.CharField(), allow_null=True)
 
     class Meta:
         model = Release
@@ -31,6 +32,7 @@ class ReleaseSerializer(serializers.ModelSerializer[Release]):
             "channel",
             "model",
             "version",
+            "variants",
             "release_counter",
             "state",
             "is_rollback",
