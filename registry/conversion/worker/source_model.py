@@ -38,7 +38,7 @@ class Source:
 
 def load(job: Job) -> Source:
     """Raises WorkerError for a source that no function of known shapes can be made of."""
-    return _load_keras(job) if job.source_format == "keras" else _load_saved_model(job)
+    return source_of(load_keras_model(job)) if job.source_format == "keras" else _load_saved_model(job)
 
 
 def readable(name: str) -> str:
@@ -73,7 +73,7 @@ def _spec(name: str, shape: Sequence[int | None], dtype: str) -> TensorSpec:
     return TensorSpec(name, fixed_shape(name, shape), dtype)
 
 
-def _load_keras(job: Job) -> Source:
+def load_keras_model(job: Job) -> Any:
     try:
         model = keras.models.load_model(_with_suffix(job), safe_mode=True, compile=False)
     except (ValueError, TypeError, OSError, KeyError, ImportError) as error:
@@ -82,6 +82,10 @@ def _load_keras(job: Job) -> Source:
         ) from error
     if not getattr(model, "inputs", None):
         raise WorkerError("not_built", "expected a Keras model with known inputs; got one that was never built")
+    return model
+
+
+def source_of(model: Any) -> Source:
     flat_inputs, flat_outputs = list(model.inputs), list(model.outputs)
     specs = tuple(
         _spec(name, tensor.shape, str(tensor.dtype))

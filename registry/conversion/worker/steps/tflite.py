@@ -4,61 +4,121 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+
+import numpy as np
 
 from registry.conversion.recipes import Recipe
-from registry.conversion.worker.golden import evaluation_of
+from registry.conversion.worker import progress
+from registry.conversion.worker.clustering import cluster_weights
 from registry.conversion.worker.job import Job, WorkerError
+from registry.conversion.worker.quantiser import quantised
+from registry.conversion.worker.tflite_border import with_uint8_border
+from registry.conversion.worker.tflite_weights import WeightTensor, weights_of, zero_share
 from registry.conversion.worker.trace_files import Trace
-from registry.inspection.tflite_file import inspect_tflite
 
 VERSIONS_OF = ("ai-edge-quantizer", "ai-edge-litert", "numpy")
 # A model's tables (names, shapes, operators) stay as large as they are, whatever its weights shrink to.
 TABLES_BYTES = 16 * 1024
 LEFT_AS_IT_WAS = 0.95
+# Pruning leaves small tensors alone; what it does prune may miss its share by rounding.
+SPARSITY_TOLERANCE = 0.01
+
+Notes = tuple[str, ...]
 
 
-def copy_tflite(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
-    assert job.trace is not None
-    shutil.copyfile(job.trace / trace.tflite, job.output / recipe.entry)
+def copy_tflite(job: Job, recipe: Recipe, trace: Trace) -> Notes:
+    shutil.copyfile(_source(job, trace), job.output / recipe.entry)
     return ()
 
 
-def publish_as_is(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
+def publish_as_is(job: Job, recipe: Recipe, trace: Trace) -> Notes:
     if trace.source_format != "tflite":
         raise WorkerError("not_applicable", f"expected a ready .tflite source; got {trace.source_format}")
     return copy_tflite(job, recipe, trace)
 
 
-def quantise_tflite(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
-    from ai_edge_quantizer import quantizer  # noqa: PLC0415 0.7 s that copying does without
+def quantise_tflite(job: Job, recipe: Recipe, trace: Trace) -> Notes:
+    source = _source(job, trace)
+    model = quantised(source, job, recipe, trace)
+    (job.output / recipe.entry).write_bytes(model)
+    return size_notes(source.stat().st_size, len(model), recipe)
 
-    assert job.trace is not None
-    source = job.trace / trace.tflite
-    precision = inspect_tflite(source).details["precision"]
-    if precision != "float32":
-        # The quantiser would take it, warn, and change nothing or the wrong half.
-        raise WorkerError("not_applicable", f"expected a source of float32 weights; got {precision}")
-    tool = quantizer.Quantizer(str(source))
-    settings = {
-        "regex": ".*",
-        "operation": "*",
-        "algorithm_key": recipe.parameters["algorithm"],
-        "op_config": {**recipe.parameters["config"], "skip_checks": False, "min_weight_elements": 0},
-    }
-    try:
-        tool.load_quantization_recipe([settings])
-        ranges = _calibrated(job, recipe, trace, [settings]) if recipe.needs_calibration else None
-        quantised = bytes(tool.quantize(ranges).quantized_model)
-    except (ValueError, RuntimeError, KeyError, TypeError, NotImplementedError) as error:
+
+def quantise_tflite_to_uint8(job: Job, recipe: Recipe, trace: Trace) -> Notes:
+    notes = quantise_tflite(job, recipe, trace)
+    entry = job.output / recipe.entry
+    entry.write_bytes(with_uint8_border(entry.read_bytes()))
+    return notes
+
+
+def cluster_tflite(job: Job, recipe: Recipe, trace: Trace) -> Notes:
+    return _clustered(job, recipe, trace, job.output / recipe.entry)
+
+
+def cluster_and_quantise_tflite(job: Job, recipe: Recipe, trace: Trace) -> Notes:
+    """Quantised along channels: each multiplies the clusters by its own scale, so each keeps its own few integers."""
+    between = job.scratch / "clustered.tflite"
+    _clustered(job, recipe, trace, between)
+    model = quantised(between, job, recipe, trace)
+    (job.output / recipe.entry).write_bytes(model)
+    return (*distinct_notes(model, recipe), *size_notes(between.stat().st_size, len(model), recipe))
+
+
+def _clustered(job: Job, recipe: Recipe, trace: Trace, target: Path) -> Notes:
+    progress.tell(job.scratch, "clustering", 10)
+    model = cluster_weights(_source(job, trace).read_bytes(), recipe.parameters["clusters"])
+    target.write_bytes(model)
+    return distinct_notes(model, recipe)
+
+
+def distinct_notes(model: bytes, recipe: Recipe) -> Notes:
+    """Raises WorkerError where a weight tensor (of int8: one channel of it) holds more values than clusters."""
+    clusters: int = recipe.parameters["clusters"]
+    found = {weights.name: _distinct_values(weights) for weights in weights_of(model)}
+    if not found:
+        raise WorkerError("not_applicable", "expected weights of convolutions or dense layers to cluster; got none")
+    over = next((f"{count} in {name!r}" for name, count in found.items() if count > clusters), "")
+    if over:
         raise WorkerError(
-            "quantiser_refused", f"expected a model ai-edge-quantizer takes; got {error}"[:2000]
-        ) from error
-    (job.output / recipe.entry).write_bytes(quantised)
-    return size_notes(source.stat().st_size, len(quantised), recipe)
+            "not_clustered", f"expected at most {clusters} distinct values in a weight tensor; got {over}"
+        )
+    return (f"{len(found)} weight tensors with at most {max(found.values())} distinct values; smaller when compressed",)
 
 
-def size_notes(source_bytes: int, variant_bytes: int, recipe: Recipe) -> tuple[str, ...]:
+def _distinct_values(weights: WeightTensor) -> int:
+    if weights.values.dtype.kind == "f":
+        return len(np.unique(weights.values))
+    channels = np.moveaxis(weights.values, weights.channel_axis, 0)
+    return max(len(np.unique(channel)) for channel in channels)
+
+
+def copy_pruned_tflite(job: Job, recipe: Recipe, trace: Trace) -> Notes:
+    copy_tflite(job, recipe, trace)
+    return sparsity_notes(_source(job, trace).read_bytes(), recipe)
+
+
+def quantise_pruned_tflite(job: Job, recipe: Recipe, trace: Trace) -> Notes:
+    notes = quantise_tflite(job, recipe, trace)
+    return (*sparsity_notes((job.output / recipe.entry).read_bytes(), recipe), *notes)
+
+
+def sparsity_notes(model: bytes, recipe: Recipe) -> Notes:
+    """Raises WorkerError for a model without a single tensor as sparse as the recipe promises."""
+    expected = recipe.parameters["sparsity_percent"] / 100
+    tensors = [weights.values for weights in weights_of(model)]
+    pruned = [values for values in tensors if zero_share(values) >= expected - SPARSITY_TOLERANCE]
+    zeros, total = (sum(int(count) for count in counts) for counts in zip(*map(_zeros, tensors), strict=True))
+    share = f"{100 * zeros / total:.1f} % of all {total} weights are zero"
+    if not pruned:
+        raise WorkerError("not_pruned", f"expected weights of which {expected:.0%} are zero; got {share}")
+    return (f"{share}; {len(pruned)} of {len(tensors)} weight tensors pruned to {expected:.0%}",)
+
+
+def _zeros(values: np.ndarray) -> tuple[int, int]:
+    return int(np.sum(values == 0)), values.size
+
+
+def size_notes(source_bytes: int, variant_bytes: int, recipe: Recipe) -> Notes:
     """Raises WorkerError for a file that was silently left uncompressed; a note when part of it was."""
     if source_bytes >= TABLES_BYTES and variant_bytes > LEFT_AS_IT_WAS * source_bytes:
         got = f"{variant_bytes} bytes from {source_bytes}"
@@ -71,46 +131,23 @@ def size_notes(source_bytes: int, variant_bytes: int, recipe: Recipe) -> tuple[s
     )
 
 
-def _calibrated(job: Job, recipe: Recipe, trace: Trace, settings: list[dict[str, Any]]) -> Any:
-    """Smallest and largest activations over at most `calibration_samples` evenly spaced samples.
-
-    The quantiser's own default is a moving average over the samples, which depends on their order and cuts off what
-    the last ones did not reach: a model of sin(x) calibrated on ascending x was wrong by 1.0 that way.
-    """
-    from ai_edge_quantizer import calibrator, recipe_manager  # noqa: PLC0415
-    from ai_edge_quantizer.utils import qsv_utils  # noqa: PLC0415
-
+def _source(job: Job, trace: Trace) -> Path:
     assert job.trace is not None
-    path = job.trace / trace.tflite
-    samples = _calibration_samples(job, recipe, trace)
-    rules = recipe_manager.RecipeManager()
-    rules.load_quantization_recipe(settings)
-    tool = calibrator.Calibrator(str(path), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    tool.calibrate({_signature_key(path, trace): samples}, rules)
-    return tool.get_model_qsvs()
+    return job.trace / trace.tflite
 
 
-def _calibration_samples(job: Job, recipe: Recipe, trace: Trace) -> list[dict[str, Any]]:
-    evaluation = evaluation_of(job.evaluation_set, trace.signature.inputs)
-    if evaluation is None:
-        raise WorkerError("no_evaluation_set", "expected an evaluation set to calibrate on; got none")
-    chosen = evaluation.take(recipe.parameters["calibration_samples"])
-    shapes = {spec.name: spec.shape for spec in trace.signature.inputs}
-    rows = range(len(chosen))
-    return [{name: array[i].reshape(shapes[name]) for name, array in chosen.inputs.items()} for i in rows]
-
-
-def _signature_key(path: Path, trace: Trace) -> str:
-    from registry.conversion.worker.litert import LiteRtModel  # noqa: PLC0415
-
-    key = LiteRtModel(path, trace.signature).signature_key
-    if not key:
-        raise WorkerError(
-            "no_signature", "expected a .tflite with a signature, by which calibration names inputs; got none"
+STEPS: Mapping[str, Callable[[Job, Recipe, Trace], Notes]] = MappingProxyType(
+    {
+        step.__name__: step
+        for step in (
+            copy_tflite,
+            publish_as_is,
+            quantise_tflite,
+            quantise_tflite_to_uint8,
+            cluster_tflite,
+            cluster_and_quantise_tflite,
+            copy_pruned_tflite,
+            quantise_pruned_tflite,
         )
-    return key
-
-
-STEPS: Mapping[str, Callable[[Job, Recipe, Trace], tuple[str, ...]]] = MappingProxyType(
-    {"copy_tflite": copy_tflite, "publish_as_is": publish_as_is, "quantise_tflite": quantise_tflite}
+    }
 )
