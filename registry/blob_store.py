@@ -141,6 +141,8 @@ class BlobStore:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with destination.open("wb") as target:
             target.writelines(_counted(read_chunks(source), on_chunk))
+        # Its folder keeps others out; the worker it is given to may be another user, whatever our umask says.
+        destination.chmod(0o644)
 
 
 def _counted(chunks: Iterable[bytes], on_chunk: Callable[[], None]) -> Iterator[bytes]:

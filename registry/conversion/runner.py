@@ -88,7 +88,7 @@ def run_recipe(
                 metadata=metadata.resolve() if metadata else None,
             )
 
-        beat = _within(share, name, on_heartbeat)
+        beat = _within(share, on_heartbeat)
         return supervise(job, limits=limits, on_heartbeat=beat, workspace=workspace)
 
     built = step("optimise", OPTIMISE_PERCENT)
@@ -97,12 +97,12 @@ def run_recipe(
     return _of_recipe(merged(built, step("verify", VERIFY_PERCENT)), known)
 
 
-def _within(share: range, step: str, on_heartbeat: OnHeartbeat) -> OnHeartbeat:
-    """Pass on a process's own 0..100 percent as its share of the whole; a silent one goes by its step's name."""
+def _within(share: range, on_heartbeat: OnHeartbeat) -> OnHeartbeat:
+    """Pass on a process's own 0..100 percent as its share of the whole."""
 
     def beat(progress: Progress) -> None:
         percent = share.start + len(share) * progress.percent // 100
-        on_heartbeat(replace(progress, step=progress.step or step, percent=percent))
+        on_heartbeat(replace(progress, percent=percent))
 
     return beat
 

@@ -3,10 +3,10 @@
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,13 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import registry
-from registry.conversion.report import LOG_TAIL_CHARACTERS, Failure, Report, ReportError
+from registry.conversion.leavings import opened, read_report, remove_tree
+from registry.conversion.report import LOG_TAIL_CHARACTERS, Failure, Report, State
+from registry.conversion.watching import DiskUsage, Usage, children_of, disk_usage, usage_below
 from registry.conversion.worker.job import Job
 from registry.conversion.worker.progress import PROGRESS_FILE
 
 GIB = 1024**3
 WATCH_SECONDS = 0.1
 HEARTBEAT_SECONDS = 1.0
+DISK_SECONDS = 0.5
+END_SECONDS = 5.0
+CPU_GRACE_SECONDS = 2  # the kernel's own limit says it first, where a single process computes
+CPU_TIME_DETAIL = "the processor-time limit was reached"
+ROOT = "root"
 WORKER_MODULE = "registry.conversion.worker"
 LOG_BYTES = 64 * 1024
 PROGRESS_BYTES = 4096
@@ -38,13 +45,21 @@ OUT_OF_MEMORY_MARKS = ("std::bad_alloc", "MemoryError", "Cannot allocate memory"
 
 @dataclass(frozen=True)
 class Limits:
-    """`resident_bytes` counts the whole process group; the address space is far larger than what is ever touched."""
+    """For all processes of a job together; the address space is for each of them.
+
+    The address space is far larger than what is ever touched. `tasks` are processes and threads; `disk_*` is what lies
+    in the output and scratch folders. `user` is whom a worker that root starts turns into.
+    """
 
     wall_seconds: float
     cpu_seconds: int
     address_space_bytes: int
     resident_bytes: int
     file_bytes: int = 2 * GIB
+    tasks: int = 512
+    disk_bytes: int = 8 * GIB
+    disk_files: int = 20_000
+    user: str = "nobody"
 
 
 # TensorFlow alone maps 1.5 GiB; a traced ResNet50 needs 4 GiB of addresses and 2.8 GB of memory.
@@ -71,7 +86,7 @@ class Ending:
     exit_code: int
     seconds: float
     peak_memory_bytes: int
-    stopped_for: str = ""
+    stopped_for: Failure | None = None
 
 
 def supervise(
@@ -81,13 +96,23 @@ def supervise(
 
     Its scratch folder lies in `workspace`, so that whoever sweeps that folder takes it, too.
     """
-    with tempfile.TemporaryDirectory(prefix="aerogram-conversion-", dir=workspace) as name:
-        scratch = Path(name).resolve()
-        (scratch / "tmp").mkdir()
-        _write_job(make_job(scratch), scratch, limits)
-        with (scratch / "log.txt").open("wb") as log, _started(scratch, log) as process:
-            ending = _watch(process, limits, lambda: on_heartbeat(_progress(scratch)))
-        return _report(scratch, ending, limits)
+    with _scratch_folder(workspace) as scratch:
+        job = make_job(scratch)
+        _write_job(job, scratch, limits)
+        with _started(scratch) as worker:
+            ending = _watch(worker, job, limits, on_heartbeat)
+        return _report(job, ending, worker.log_tail())
+
+
+@contextmanager
+def _scratch_folder(workspace: Path | None) -> Iterator[Path]:
+    scratch = Path(tempfile.mkdtemp(prefix="aerogram-conversion-", dir=workspace)).resolve()
+    try:
+        for name in ("tmp", ROOT):
+            (scratch / name).mkdir()
+        yield scratch
+    finally:
+        remove_tree(scratch)
 
 
 def _write_job(job: Job, scratch: Path, limits: Limits) -> None:
@@ -96,30 +121,67 @@ def _write_job(job: Job, scratch: Path, limits: Limits) -> None:
         "cpu_seconds": limits.cpu_seconds,
         "address_space_bytes": limits.address_space_bytes,
         "file_bytes": limits.file_bytes,
+        "tasks": limits.tasks,
+        "user": limits.user,
+        "root": str(scratch / ROOT),
         "readable": [str(path) for path in job.inputs],
         "writable": [str(job.output), str(scratch)],
     }
     (scratch / "job.json").write_text(json.dumps({"job": job.to_json(), "confinement": confinement}), "utf-8")
 
 
+class Worker:
+    """A worker process and the end of what it prints. What it prints is kept nowhere else: it may be gigabytes."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", scratch: Path) -> None:
+        self.process = process
+        self.scratch = scratch
+        self._printed = b""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        while chunk := os.read(self.process.stdout.fileno(), LOG_BYTES):
+            self._printed = (self._printed + chunk)[-LOG_BYTES:]
+
+    def log_tail(self) -> str:
+        text = self._printed.decode("utf-8", "replace").replace("\x00", "").replace(str(self.scratch), "$SCRATCH")
+        lines = [line for line in text.splitlines(keepends=True) if not line.startswith(NOISE)]
+        return "".join(lines)[-LOG_TAIL_CHARACTERS:]
+
+    def kill(self) -> None:
+        """End every process of the job, and wait until the last is gone."""
+        if self.process.returncode is None:
+            for child in children_of(self.process.pid):
+                _kill(child)  # the worker itself waits for all that is below it, and goes
+            try:
+                self.process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                _kill_group(self.process.pid)
+                self.process.wait()
+        self._reader.join(END_SECONDS)
+        if self.process.stdout and not self._reader.is_alive():
+            self.process.stdout.close()
+
+
 @contextmanager
-def _started(scratch: Path, log: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker in a session of its own; on leaving, whatever the reason, its whole group is dead and reaped."""
+def _started(scratch: Path) -> Iterator[Worker]:
+    """A worker in a session of its own; on leaving, whatever the reason, all that it started is dead and reaped."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", WORKER_MODULE, str(scratch / "job.json")],
         cwd=scratch,
         env=_environment(scratch),
         stdin=subprocess.DEVNULL,
-        stdout=log,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    worker = Worker(process, scratch)
     try:
-        yield process
+        yield worker
     finally:
-        if process.returncode is None:
-            _kill_group(process.pid)
-            process.wait()
+        worker.kill()
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -146,62 +208,60 @@ def _environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def _watch(process: "subprocess.Popen[bytes]", limits: Limits, on_heartbeat: Callable[[], None]) -> Ending:
+def _watch(worker: Worker, job: Job, limits: Limits, on_heartbeat: OnHeartbeat) -> Ending:
     started = time.monotonic()
-    next_heartbeat = started
+    next_heartbeat = next_look = started
     peak = 0
-    stopped_for = ""
-    while not _has_ended(process.pid):
+    stopped_for: Failure | None = None
+    while not stopped_for and not _has_ended(worker.process.pid):
         now = time.monotonic()
         if now >= next_heartbeat:
-            on_heartbeat()
+            on_heartbeat(_progress(worker, job))
             next_heartbeat = now + HEARTBEAT_SECONDS
-        resident, high_water = group_memory(process.pid)
-        peak = max(peak, high_water)
-        stopped_for = _reason_to_stop(now - started, resident, limits)
-        if stopped_for:
-            break
-        time.sleep(WATCH_SECONDS)
-    # Before the leader is reaped its number cannot be given to another group.
-    _kill_group(process.pid)
-    exit_code = process.wait()
-    return Ending(exit_code, time.monotonic() - started, peak, stopped_for)
+        usage = usage_below(worker.process.pid)
+        peak = max(peak, usage.high_water_bytes)
+        stopped_for = _beyond(now - started, usage, limits)
+        if now >= next_look:
+            disk = disk_usage((job.output, job.scratch), limits.disk_files)
+            stopped_for = stopped_for or _beyond_on_disk(disk, limits)
+            next_look = time.monotonic() + DISK_SECONDS
+        time.sleep(0 if stopped_for else WATCH_SECONDS)
+    worker.kill()
+    disk = disk_usage((job.output, job.scratch), limits.disk_files)
+    seconds = time.monotonic() - started
+    return Ending(worker.process.returncode, seconds, peak, stopped_for or _beyond_on_disk(disk, limits))
 
 
-def _progress(scratch: Path) -> Progress:
-    """What the worker says of itself, in bounds: it may be a model's code that wrote it."""
-    said: Any = None
-    with suppress(OSError, ValueError, RecursionError), _open_regular(scratch / PROGRESS_FILE) as stream:
-        said = json.loads(stream.read(PROGRESS_BYTES))
-    step, percent = (said.get("step"), said.get("percent")) if isinstance(said, dict) else (None, None)
-    return Progress(
-        step=step.replace("\x00", "")[:STEP_CHARACTERS] if isinstance(step, str) else "",
-        percent=max(0, min(100, percent)) if isinstance(percent, int) else 0,
-        log_tail=_log_tail(scratch / "log.txt"),
-    )
-
-
-@contextmanager
-def _open_regular(path: Path) -> Iterator[Any]:
-    """A file that a worker left, read as a file: never through a link, never a pipe that nobody fills."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"expected a regular file at {path.name}")
-        yield stream
-
-
-def _reason_to_stop(seconds: float, resident_bytes: int, limits: Limits) -> str:
+def _beyond(seconds: float, usage: Usage, limits: Limits) -> Failure | None:
     if seconds > limits.wall_seconds:
-        return "wall_time"
-    if resident_bytes > limits.resident_bytes:
-        return "resident_memory"
-    return ""
+        return Failure("wall_time", f"expected an end within {limits.wall_seconds:g} s; got none after {seconds:.1f} s")
+    if usage.resident_bytes > limits.resident_bytes:
+        return Failure("resident_memory", f"expected at most {limits.resident_bytes} bytes in memory; got more")
+    if usage.cpu_seconds > limits.cpu_seconds + CPU_GRACE_SECONDS:
+        return Failure("cpu_time", CPU_TIME_DETAIL)
+    if usage.tasks > limits.tasks:
+        return Failure("processes", f"expected at most {limits.tasks} processes and threads; got {usage.tasks}")
+    return None
+
+
+def _beyond_on_disk(disk: DiskUsage, limits: Limits) -> Failure | None:
+    if disk.allocated_bytes > limits.disk_bytes:
+        return Failure("disk_space", f"expected at most {limits.disk_bytes} bytes on disk; got {disk.allocated_bytes}")
+    if disk.files > limits.disk_files:
+        return Failure("disk_space", f"expected at most {limits.disk_files} files; got more")
+    if disk.too_deep:
+        return Failure("disk_space", "expected folders of a sensible depth; got deeper ones")
+    return None
 
 
 def _has_ended(pid: int) -> bool:
-    """True when the process is a zombie; it stays one, so that its group can still be killed."""
+    """True when the process is a zombie; it stays one, so that its number is not given away."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _kill_group(pid: int) -> None:
@@ -209,38 +269,25 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def group_memory(session: int) -> tuple[int, int]:
-    """(resident now, sum of high-water marks) in bytes of all processes of a session."""
-    resident = high_water = 0
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and _session_of(entry.name) == session:
-            now, highest = _memory_of(entry.name)
-            resident += now
-            high_water += highest
-    return resident, high_water
+def _progress(worker: Worker, job: Job) -> Progress:
+    """What the worker says of itself, in bounds: it may be a model's code that wrote it."""
+    said: Any = None
+    with suppress(OSError, ValueError, RecursionError), opened(worker.scratch / PROGRESS_FILE) as stream:
+        said = json.loads(stream.read(PROGRESS_BYTES))
+    step, percent = (said.get("step"), said.get("percent")) if isinstance(said, dict) else (None, None)
+    return Progress(
+        step=_printable(step)[:STEP_CHARACTERS] if isinstance(step, str) else job.step,
+        percent=max(0, min(100, percent)) if isinstance(percent, int) else 0,
+        log_tail=worker.log_tail(),
+    )
 
 
-def _session_of(pid: str) -> int:
-    with suppress(OSError, ValueError, IndexError):
-        # The command name may hold spaces and brackets; the fields after its last bracket are fixed.
-        return int(Path("/proc", pid, "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[3])
-    return -1
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())
 
 
-def _memory_of(pid: str) -> tuple[int, int]:
-    """(VmRSS, VmHWM) in bytes; zeros for a process that has just gone."""
-    fields = {"VmRSS": 0, "VmHWM": 0}
-    with suppress(OSError):
-        for line in Path("/proc", pid, "status").read_text("utf-8", "replace").splitlines():
-            name, _, value = line.partition(":")
-            if name in fields:
-                fields[name] = int(value.split()[0]) * 1024
-    return fields["VmRSS"], fields["VmHWM"]
-
-
-def _report(scratch: Path, ending: Ending, limits: Limits) -> Report:
-    log = _log_tail(scratch / "log.txt")
-    report = _stopped(ending, limits) or _result(scratch, ending) or _died(ending, log)
+def _report(job: Job, ending: Ending, log: str) -> Report:
+    report = _stopped(ending) or _result(job, ending) or _died(ending, log)
     return replace(
         report,
         seconds=round(ending.seconds, 3),
@@ -249,34 +296,31 @@ def _report(scratch: Path, ending: Ending, limits: Limits) -> Report:
     )
 
 
-def _stopped(ending: Ending, limits: Limits) -> Report | None:
-    if ending.stopped_for == "wall_time":
-        detail = f"expected an end within {limits.wall_seconds:g} s; got none after {ending.seconds:.1f} s"
-        return Report(state="timed_out", error=Failure("wall_time", detail))
-    if ending.stopped_for == "resident_memory":
-        detail = f"expected at most {limits.resident_bytes} bytes in memory; got more"
-        return Report(state="out_of_memory", error=Failure("resident_memory", detail))
-    return None
+def _stopped(ending: Ending) -> Report | None:
+    if ending.stopped_for is None:
+        return None
+    states: dict[str, State] = {
+        "wall_time": "timed_out",
+        "cpu_time": "timed_out",
+        "resident_memory": "out_of_memory",
+    }
+    return Report(state=states.get(ending.stopped_for.code, "failed"), error=ending.stopped_for)
 
 
-def _result(scratch: Path, ending: Ending) -> Report | None:
-    path = scratch / "result.json"
-    if ending.exit_code != 0 or not path.is_file():
+def _result(job: Job, ending: Ending) -> Report | None:
+    path = job.scratch / "result.json"
+    if ending.exit_code != 0 or not os.path.lexists(path):
         return None
     try:
-        return Report.from_json(json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant))
-    except (ReportError, ValueError, RecursionError) as error:
-        return Report(state="failed", error=Failure("bad_result", str(error)))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"expected finite numbers in the result; got {name}")
+        return read_report(path, job.output)
+    except (OSError, ValueError, RecursionError) as error:
+        return Report(state="failed", error=Failure("bad_result", _printable(str(error))[:2000]))
 
 
 def _died(ending: Ending, log: str) -> Report:
     code = ending.exit_code
     if code == -signal.SIGXCPU:
-        return Report(state="timed_out", error=Failure("cpu_time", "the processor-time limit was reached"))
+        return Report(state="timed_out", error=Failure("cpu_time", CPU_TIME_DETAIL))
     if code == -signal.SIGXFSZ:
         return Report(state="failed", error=Failure("file_size", "a file reached the file-size limit"))
     if any(mark in log for mark in OUT_OF_MEMORY_MARKS):
@@ -285,12 +329,3 @@ def _died(ending: Ending, log: str) -> Report:
         name = signal.Signals(-code).name
         return Report(state="crashed", error=Failure(name, f"expected the worker to exit; got killed by {name}"))
     return Report(state="crashed", error=Failure("exit_status", f"expected exit status 0 and a result; got {code}"))
-
-
-def _log_tail(path: Path) -> str:
-    with path.open("rb") as stream:
-        stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, stream.tell() - LOG_BYTES))
-        text = stream.read().decode("utf-8", "replace").replace("\x00", "").replace(str(path.parent), "$SCRATCH")
-    lines = [line for line in text.splitlines(keepends=True) if not line.startswith(NOISE)]
-    return "".join(lines)[-LOG_TAIL_CHARACTERS:]
