@@ -29,13 +29,18 @@ SAME_OUTPUT = 1e-4
 
 @dataclass(frozen=True)
 class Trace:
-    """What the source turned into. `tflite` and `coreml` are paths relative to the trace's directory, or empty."""
+    """What the source turned into. `tflite`, `coreml` and `onnx` are paths relative to the trace's folder, or empty.
+
+    `not_evaluated` says why nothing here can run the source; the trace then has no samples and no references.
+    """
 
     source_format: str
     signature: Signature
     tflite: str = ""
     coreml: str = ""
     coreml_error: str = ""
+    onnx: str = ""
+    not_evaluated: str = ""
     source_accuracy: Accuracy | None = None
     source_accuracies: tuple[Accuracy, ...] = ()
     evaluation_samples: int = 0

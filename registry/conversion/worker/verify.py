@@ -145,6 +145,8 @@ def _latencies(
 def _float32(job: Job, recipe: Recipe, trace: Trace) -> Any:
     """The same version's float32 file, to time beside the variant; None where there is none, or this is its copy."""
     assert job.trace is not None
+    if recipe.family == "onnx":
+        return _float32_onnx(job.trace / trace.onnx, job.output / recipe.entry, trace)
     path = job.trace / trace.tflite
     if not trace.tflite or inspect_tflite(path).details["precision"] != "float32":
         return None
@@ -156,12 +158,22 @@ def _float32(job: Job, recipe: Recipe, trace: Trace) -> Any:
     return LiteRtModel(path, trace.signature)
 
 
+def _float32_onnx(path: Path, entry: Path, trace: Trace) -> Any:
+    from registry.conversion.worker.onnx_model import OnnxModel  # noqa: PLC0415
+
+    return None if filecmp.cmp(path, entry, shallow=False) else OnnxModel(path, trace.signature)
+
+
 def _runtime(recipe: Recipe) -> Callable[[Path, Signature, Recipe], Any]:
     # Imported where they are used: either runtime is large, and a variant needs one.
     if recipe.family == "coreml":
         from registry.conversion.worker.mil_interpreter import CoreMlModel  # noqa: PLC0415
 
         return lambda path, names, recipe: CoreMlModel(path, names, recipe.parameters["specification_version"])
+    if recipe.family == "onnx":
+        from registry.conversion.worker.onnx_model import OnnxModel  # noqa: PLC0415
+
+        return lambda path, names, _recipe: OnnxModel(path, names)
     from registry.conversion.worker.litert import LiteRtModel  # noqa: PLC0415
 
     return lambda path, names, _recipe: LiteRtModel(path, names)

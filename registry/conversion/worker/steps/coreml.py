@@ -1,6 +1,5 @@
 """Steps of the `coreml` family: each writes the recipe's package into the job's output."""
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,8 +23,6 @@ def copy_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
 def compress_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
     from registry.conversion.worker import coreml, coreml_compression  # noqa: PLC0415
 
-    # coremltools writes the weights of what it makes into folders of its own.
-    tempfile.tempdir = str(job.scratch)
     model, threshold = _traced(job, trace), recipe.parameters["weight_threshold"]
     tell(job.scratch, "compressing weights", 20)
     version = recipe.parameters["specification_version"]
