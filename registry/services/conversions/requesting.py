@@ -5,7 +5,7 @@ from django.db import transaction
 
 from registry import errors
 from registry.conversion.plan import Plan, plan
-from registry.conversion.recipes import RECIPES, TRACE, base_of
+from registry.conversion.recipes import NOT_OFFERED, RECIPES, TRACE, base_of
 from registry.inspection import SourceInspection
 from registry.models import AuditEntry, ConversionJob, JobState, ModelVersion
 from registry.services.conversions import following, queueing
@@ -58,6 +58,10 @@ def request_recipes(*, version: ModelVersion, recipes: Sequence[str], actor: str
 
 def require_known(recipes: Sequence[str] | None) -> None:
     """Raises `UnknownRecipe`."""
+    for slug in recipes or ():
+        if slug in NOT_OFFERED:
+            detail = f"expected recipes that are offered; got {slug}: {NOT_OFFERED[slug]}"
+            raise errors.UnknownRecipe(detail, field="recipes")
     unknown = sorted(set(recipes or ()) - set(RECIPES))
     if unknown:
         known = ", ".join(RECIPES)
@@ -66,7 +70,12 @@ def require_known(recipes: Sequence[str] | None) -> None:
 
 def _planned(version: ModelVersion, inspected: SourceInspection, recipes: Sequence[str] | None) -> Plan:
     require_known(recipes)
-    return plan(inspected, has_evaluation_set=version.evaluation_set is not None, requested=recipes)
+    return plan(
+        inspected,
+        has_evaluation_set=version.evaluation_set is not None,
+        requested=recipes,
+        has_training_set=version.training_set is not None,
+    )
 
 
 def _is_missing(job: ConversionJob | None) -> bool:
@@ -74,7 +83,8 @@ def _is_missing(job: ConversionJob | None) -> bool:
 
 
 def _create(version: ModelVersion, step: str, state: JobState, now: datetime) -> ConversionJob:
-    return ConversionJob.objects.create(version=version, recipe=step, base=base_of(step), state=state, queued_at=now)
+    base = base_of(step, version.source_format)
+    return ConversionJob.objects.create(version=version, recipe=step, base=base, state=state, queued_at=now)
 
 
 def _note_not_applicable(version: ModelVersion, planned: Plan, now: datetime) -> None:
@@ -83,7 +93,7 @@ def _note_not_applicable(version: ModelVersion, planned: Plan, now: datetime) ->
         ConversionJob.objects.create(
             version=version,
             recipe=recipe,
-            base=base_of(recipe),
+            base=base_of(recipe, version.source_format),
             state=JobState.NOT_APPLICABLE,
             report=report,
             finished_at=now,

@@ -1,34 +1,78 @@
 import dataclasses
 import re
+from importlib.util import find_spec
 
 import pytest
 
-from registry.conversion.recipes import RECIPES, RUNTIME_OF_FAMILY, UnknownRecipeError, recipe_named
+from registry.conversion.recipes import (
+    NOT_OFFERED,
+    RECIPES,
+    RUNTIME_OF_FAMILY,
+    TRACES,
+    UnknownRecipeError,
+    base_of,
+    recipe_named,
+)
 
-SLUGS = {
+DEFAULT = {
     "tflite-float32",
     "tflite-float16",
     "tflite-dynamic-int8",
     "tflite-full-int8",
-    "coreml-fp16",
     "tflite-as-is",
     "tflite-repaired",
+}
+ON_REQUEST = {
+    "tflite-full-int8-float-io",
+    "tflite-full-uint8",
+    "tflite-weight-int8",
+    "tflite-weight-int4",
+    "tflite-dynamic-int4",
+    "tflite-mixed-int8-int4",
+    *(f"tflite-cluster-{clusters}{then}" for clusters in (16, 64) for then in ("", "-dynamic-int8")),
+    *(f"tflite-prune-{percent}{then}" for percent in (50, 80, 90) for then in ("", "-dynamic-int8")),
 }
 
 
 def test_the_recipes_are_those_of_the_api() -> None:
-    assert set(RECIPES) == SLUGS
+    of_litert = {slug: recipe for slug, recipe in RECIPES.items() if recipe.family == "tflite"}
+    assert {slug for slug, recipe in of_litert.items() if not recipe.on_request} == DEFAULT
+    assert {slug for slug, recipe in of_litert.items() if recipe.on_request} == ON_REQUEST
     assert all(slug == recipe.slug for slug, recipe in RECIPES.items())
+
+
+def test_every_recipe_has_a_step_and_starts_from_a_trace_there_is() -> None:
+    for slug, recipe in RECIPES.items():
+        assert base_of(slug) in TRACES
+        family = pytest.importorskip(f"registry.conversion.worker.steps.{recipe.family}")
+        assert recipe.step in family.STEPS
+
+
+def test_every_trace_is_a_module_of_the_worker() -> None:
+    for trace in TRACES.values():
+        assert find_spec(f"registry.conversion.worker.{trace.step}"), trace
+
+
+def test_what_is_not_offered_has_a_reason_and_is_no_recipe() -> None:
+    assert set(NOT_OFFERED).isdisjoint(RECIPES)
+    with pytest.raises(UnknownRecipeError, match="16x8"):
+        recipe_named("tflite-int16x8")
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.slug)
 def test_a_recipe_runs_on_the_runtime_of_its_family(recipe) -> None:
     assert recipe.runtime == RUNTIME_OF_FAMILY[recipe.family]
-    assert recipe.entry == ("model.mlpackage" if recipe.family == "coreml" else "model.tflite")
+    assert recipe.entry == {"coreml": "model.mlpackage", "onnx": "model.onnx"}.get(recipe.family, "model.tflite")
 
 
-def test_only_full_int8_needs_calibration() -> None:
-    assert [slug for slug, recipe in RECIPES.items() if recipe.needs_calibration] == ["tflite-full-int8"]
+def test_only_what_quantises_activations_beforehand_needs_calibration() -> None:
+    calibrated = {slug for slug, recipe in RECIPES.items() if recipe.needs_calibration}
+    assert calibrated == {
+        "tflite-full-int8",
+        "tflite-full-int8-float-io",
+        "tflite-full-uint8",
+        "ort-static-int8",
+    }
 
 
 def test_every_digest_differs_and_follows_the_data() -> None:
