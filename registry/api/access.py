@@ -5,7 +5,17 @@ from rest_framework.request import Request
 
 from registry import services
 from registry.errors import Invalid, NotAllowed, NotFound
-from registry.models import ApiToken, Application, Channel, DeviceClass, ModelVersion, RegisteredModel, Role
+from registry.models import (
+    ApiToken,
+    Application,
+    Channel,
+    ConversionJob,
+    DeviceClass,
+    ModelVersion,
+    RegisteredModel,
+    Role,
+    Variant,
+)
 
 
 def find_application(request: Request, slug: str, role: Role) -> Application:
@@ -63,6 +73,20 @@ def find_version(model: RegisteredModel, number: int) -> ModelVersion:
     if version is None:
         raise NotFound(f"expected a version of {model}, got {number}", field="version")
     return version
+
+
+def find_job(version: ModelVersion, recipe: str) -> ConversionJob:
+    job = version.jobs.filter(recipe=recipe).first()
+    if job is None:
+        raise NotFound(f"expected a recipe asked for {version}, got {recipe!r}", field="recipe")
+    return job
+
+
+def find_variant(version: ModelVersion, name: str) -> Variant:
+    variant = version.variants.prefetch_related("files__artifact").filter(name=name).first()
+    if variant is None:
+        raise NotFound(f"expected a variant of {version}, got {name!r}", field="variant")
+    return variant
 
 
 def find_user(name: str) -> User:

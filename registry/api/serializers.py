@@ -22,6 +22,7 @@ from registry.models import (
     VariantFile,
 )
 from registry.models.applications import slug_validator
+from registry.services.lineage import lineage
 
 ROLES = {role.label: role for role in Role}
 ROLE_CHOICES = [(label, label) for label in ROLES]
@@ -224,10 +225,23 @@ class VersionRequest(Body):
     """What a push sends after its uploads."""
 
     source = serializers.IntegerField(min_value=1)  # type: ignore[assignment]
+    source_signature = serializers.CharField(
+        max_length=200, required=False, allow_blank=True, help_text="Which of a SavedModel's; serving_default if none."
+    )
     evaluation_set = serializers.IntegerField(min_value=1, required=False, allow_null=True)
+    training_set = serializers.IntegerField(min_value=1, required=False, allow_null=True)
+    metadata = serializers.DictField(required=False, help_text="docs/conversion.md lists its members.")
     labels = serializers.ListField(child=serializers.CharField(max_length=200), max_length=100_000, required=False)
     notes = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
     recipes = serializers.ListField(child=serializers.CharField(max_length=63), max_length=100, required=False)
+    profile = serializers.CharField(max_length=63, required=False, help_text="In place of recipes.")
+
+
+class RecipesRequest(Body):
+    recipes = serializers.ListField(
+        child=serializers.CharField(max_length=63), min_length=1, max_length=100, required=False
+    )
+    profile = serializers.CharField(max_length=63, required=False, help_text="In place of recipes.")
 
 
 class VersionQuery(PageQuery):
@@ -240,12 +254,32 @@ class ErrorSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField()
 
 
+class ProgressSerializer(serializers.Serializer[Any]):
+    """How far a running job is; empty before and after."""
+
+    step = serializers.CharField(default="")
+    percent = serializers.IntegerField(default=0)
+
+
 class JobSerializer(serializers.ModelSerializer[ConversionJob]):
     error = ErrorSerializer(source="report.error", default=None, allow_null=True)
+    progress = ProgressSerializer()
 
     class Meta:
         model = ConversionJob
-        fields = ["recipe", "state", "attempts", "queued_at", "started_at", "finished_at", "error"]
+        fields = [
+            "recipe",
+            "base",
+            "state",
+            "priority",
+            "progress",
+            "attempts",
+            "queued_at",
+            "started_at",
+            "finished_at",
+            "cancel_requested_at",
+            "error",
+        ]
 
 
 class PlacedJobSerializer(JobSerializer):
@@ -262,7 +296,7 @@ class JobReportSerializer(JobSerializer):
     report = serializers.DictField()
 
     class Meta(JobSerializer.Meta):
-        fields = [*JobSerializer.Meta.fields, "report"]
+        fields = [*JobSerializer.Meta.fields, "log_tail", "report"]
 
 
 class JobQuery(PageQuery):
@@ -283,6 +317,7 @@ class VariantFileSerializer(serializers.ModelSerializer[VariantFile]):
 class VariantSerializer(serializers.ModelSerializer[Variant]):
     files = VariantFileSerializer(many=True)
     report = serializers.DictField()
+    lineage = serializers.SerializerMethodField()
 
     class Meta:
         model = Variant
@@ -296,14 +331,21 @@ class VariantSerializer(serializers.ModelSerializer[Variant]):
             "recipe_digest",
             "files",
             "report",
+            "lineage",
             "created_at",
         ]
+
+    def get_lineage(self, variant: Variant) -> dict[str, Any]:
+        return lineage(variant)
 
 
 class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
     model = serializers.CharField(source="model.slug")
     source_sha256 = serializers.CharField(source="source.sha256")
     evaluation_set_sha256 = serializers.CharField(source="evaluation_set.sha256", default=None, allow_null=True)
+    training_set_sha256 = serializers.CharField(source="training_set.sha256", default=None, allow_null=True)
+    rebuilt_from = serializers.IntegerField(source="rebuilt_from.number", default=None, allow_null=True)
+    metadata = serializers.DictField()
     labels = serializers.ListField(child=serializers.CharField())
     jobs = JobSerializer(many=True)
     variants = serializers.SlugRelatedField("name", many=True, read_only=True)  # type: ignore[var-annotated]
@@ -315,9 +357,14 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
             "number",
             "source_format",
             "source_file_name",
+            "source_signature",
             "source_sha256",
             "evaluation_set_sha256",
+            "training_set_sha256",
             "labels",
+            "metadata",
+            "profile",
+            "rebuilt_from",
             "notes",
             "registered_by",
             "registered_at",

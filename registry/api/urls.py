@@ -1,6 +1,6 @@
 from django.urls import path, register_converter
 
-from registry.api.views import applications, audit, device_classes, models, tokens
+from registry.api.views import applications, audit, conversions, device_classes, gates, models, tokens
 
 
 class UserNameConverter:
@@ -20,6 +20,8 @@ register_converter(UserNameConverter, "username")
 APPLICATION = "applications/<slug:application>"
 MODEL = f"{APPLICATION}/models/<slug:model>"
 VERSION = f"{MODEL}/versions/<int:number>"
+JOB = f"{VERSION}/jobs/<slug:recipe>"
+VARIANT = f"{VERSION}/variants/<slug:variant>"
 urlpatterns = [
     path("applications", applications.ApplicationsView.as_view()),
     path(APPLICATION, applications.ApplicationView.as_view()),
@@ -36,12 +38,25 @@ urlpatterns = [
     path(f"{APPLICATION}/uploads/<int:upload>", models.UploadView.as_view()),
     path(f"{APPLICATION}/models", models.ModelsView.as_view()),
     path(MODEL, models.ModelView.as_view()),
+    path(f"{MODEL}/gates", gates.GatesView.as_view()),
+    path(f"{MODEL}/profiles", gates.ProfilesView.as_view()),
+    path(f"{MODEL}/profiles/<slug:profile>", gates.ProfileView.as_view()),
     path(f"{MODEL}/versions", models.VersionsView.as_view()),
     path(VERSION, models.VersionView.as_view()),
+    path(f"{VERSION}/cancel", conversions.VersionCancelView.as_view()),
     path(f"{VERSION}/jobs", models.VersionJobsView.as_view()),
-    path(f"{VERSION}/jobs/<slug:recipe>", models.VersionJobView.as_view()),
+    path(JOB, models.VersionJobView.as_view()),
+    path(f"{JOB}/cancel", conversions.JobCancelView.as_view()),
+    path(f"{JOB}/priority", conversions.JobPriorityView.as_view()),
+    path(f"{JOB}/retry", conversions.JobRetryView.as_view()),
+    path(f"{VERSION}/matrix", conversions.MatrixView.as_view()),
+    path(f"{VERSION}/rebuild", conversions.RebuildView.as_view()),
     path(f"{VERSION}/variants", models.VariantsView.as_view()),
-    path(f"{VERSION}/variants/<slug:variant>", models.VariantView.as_view()),
+    path(VARIANT, models.VariantView.as_view()),
+    path(f"{VARIANT}/benchmarks", gates.BenchmarksView.as_view()),
+    path(f"{VARIANT}/override", gates.OverrideView.as_view()),
+    path(f"{VARIANT}/reproductions", gates.ReproductionsView.as_view()),
+    path(f"{VARIANT}/reproductions/<int:reproduction>", gates.ReproductionView.as_view()),
     path(f"{VERSION}/yank", models.YankView.as_view()),
     path("audit-log", audit.WholeAuditLogView.as_view()),
     path("tokens", tokens.TokensView.as_view()),

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,6 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
+
+from registry.conversion.leavings import remove_tree
 
 Beat = Callable[[], None]
 BEAT_INTERVAL = timedelta(seconds=1)
@@ -22,7 +23,7 @@ def workspace(prefix: str) -> Iterator[Path]:
         with _workspaces() as parent:  # a new folder is never seen without its lock
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
             held.enter_context(_locked(folder))
-        held.callback(shutil.rmtree, folder, ignore_errors=True)
+        held.callback(remove_tree, folder)
         yield folder
 
 
@@ -31,7 +32,7 @@ def remove_abandoned() -> None:
     with _workspaces() as parent:
         for folder in parent.iterdir():
             with suppress(OSError), _locked(folder, wait=False):  # its owner is alive, or has just removed it
-                shutil.rmtree(folder)
+                remove_tree(folder)
 
 
 def every_second(beat: Beat, clock: Callable[[], datetime]) -> Beat:

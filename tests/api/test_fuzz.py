@@ -24,6 +24,8 @@ NAMES = {
     "variant": st.sampled_from(["tflite-float32", "none"]),
     "recipe": st.sampled_from(["tflite-float32", "none"]),
     "device_class": st.sampled_from(["ios-coreml", "none"]),
+    "profile": st.sampled_from(["phones", "none"]),
+    "reproduction": st.sampled_from([1, 2**40]),
     "user": st.sampled_from(["root", "none"]),
 }
 
@@ -33,6 +35,7 @@ def headers():
     app = factories.application()
     version = factories.converted_version(app)
     factories.job(version, "tflite-float32", "succeeded")
+    version.model.profiles.create(name="phones", recipes=["tflite-float32"])
     distribution_services.publish(channel=app.channels.get(), version=version, actor="ada", now=NOW)
     root = factories.user("root", superuser=True)
     app.memberships.create(user=root, role=Role.ADMINISTRATOR)

@@ -21,6 +21,8 @@ VIEWER, EDITOR, RELEASER, ADMINISTRATOR = Role.VIEWER, Role.EDITOR, Role.RELEASE
 APPLICATION = "applications/{application}"
 MODEL = f"{APPLICATION}/models/{{model}}"
 VERSION = f"{MODEL}/versions/{{number}}"
+JOB = f"{VERSION}/jobs/{{recipe}}"
+VARIANT = f"{VERSION}/variants/{{variant}}"
 CHANNEL = f"{APPLICATION}/channels/{{channel}}"
 NEEDED = {
     ("GET", "schema"): ANYBODY,
@@ -66,6 +68,27 @@ NEEDED = {
     ("GET", f"{VERSION}/variants"): VIEWER,
     ("GET", f"{VERSION}/variants/{{variant}}"): VIEWER,
     ("POST", f"{VERSION}/yank"): RELEASER,
+    ("GET", f"{MODEL}/gates"): VIEWER,
+    ("PUT", f"{MODEL}/gates"): RELEASER,
+    ("GET", f"{MODEL}/profiles"): VIEWER,
+    ("POST", f"{MODEL}/profiles"): EDITOR,
+    ("GET", f"{MODEL}/profiles/{{profile}}"): VIEWER,
+    ("PUT", f"{MODEL}/profiles/{{profile}}"): EDITOR,
+    ("DELETE", f"{MODEL}/profiles/{{profile}}"): EDITOR,
+    ("POST", f"{VERSION}/jobs"): EDITOR,
+    ("POST", f"{VERSION}/cancel"): EDITOR,
+    ("GET", f"{VERSION}/matrix"): VIEWER,
+    ("POST", f"{VERSION}/rebuild"): EDITOR,
+    ("POST", f"{JOB}/cancel"): EDITOR,
+    ("POST", f"{JOB}/priority"): EDITOR,
+    ("POST", f"{JOB}/retry"): EDITOR,
+    ("GET", f"{VARIANT}/benchmarks"): VIEWER,
+    ("POST", f"{VARIANT}/benchmarks"): EDITOR,
+    ("GET", f"{VARIANT}/override"): VIEWER,
+    ("POST", f"{VARIANT}/override"): RELEASER,
+    ("GET", f"{VARIANT}/reproductions"): VIEWER,
+    ("POST", f"{VARIANT}/reproductions"): EDITOR,
+    ("GET", f"{VARIANT}/reproductions/{{reproduction}}"): VIEWER,
     ("GET", f"{CHANNEL}/releases"): VIEWER,
     ("POST", f"{CHANNEL}/releases"): RELEASER,
     ("GET", f"{CHANNEL}/releases/{{release}}"): VIEWER,

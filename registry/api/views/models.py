@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from registry import errors, services
-from registry.api.access import find_model, find_version
+from registry.api.access import find_job, find_model, find_variant, find_version
 from registry.api.base import NounView, Verb
 from registry.api.serializers import (
     JobQuery,
@@ -19,6 +19,7 @@ from registry.api.serializers import (
     NameRequest,
     PlacedJobSerializer,
     ReasonRequest,
+    RecipesRequest,
     UploadQuery,
     UploadSerializer,
     VariantSerializer,
@@ -29,6 +30,7 @@ from registry.api.serializers import (
 from registry.digests import CHUNK_BYTES, is_sha256_hex
 from registry.models import Application, ConversionJob, ModelVersion, Role, Upload
 from registry.services.models import create_model, rename_model
+from registry.services.profiles import recipes_for_push
 
 LONGEST_FILE_NAME = 255
 
@@ -150,7 +152,9 @@ class VersionsView(NounView):
 
     def get(self, request: Request, model: str) -> Response:
         wanted = self.query(request)
-        versions = find_model(self.application, model).versions.select_related("model", "source", "evaluation_set")
+        versions = find_model(self.application, model).versions.select_related(
+            "model", "source", "evaluation_set", "training_set", "rebuilt_from"
+        )
         if wanted["yanked"] is not None:
             versions = versions.filter(yanked_at__isnull=not wanted["yanked"])
         if "source_format" in wanted:
@@ -160,15 +164,21 @@ class VersionsView(NounView):
     def post(self, request: Request, model: str) -> Response:
         """The first version makes the model."""
         wanted = self.body(request)
-        evaluation_set = wanted.get("evaluation_set")
+        uploads = {
+            role: _find_upload(self.application, wanted[role], role) if wanted.get(role) else None
+            for role in ("evaluation_set", "training_set")
+        }
         version = services.register_version(
             application=self.application,
             model_slug=model,
             source=_find_upload(self.application, wanted["source"], "source"),
-            evaluation_set=_find_upload(self.application, evaluation_set, "evaluation_set") if evaluation_set else None,
+            source_signature=wanted.get("source_signature", ""),
             labels=wanted.get("labels", ()),
+            metadata=wanted.get("metadata"),
             notes=wanted.get("notes", ""),
             recipes=wanted.get("recipes"),
+            profile=wanted.get("profile"),
+            **uploads,
             actor=self.actor(request),
             now=timezone.now(),
         )
@@ -203,29 +213,40 @@ class VariantView(OneVersionView):
     verbs = {"GET": Verb(summary="One variant with its files and report", role=Role.VIEWER, answer=VariantSerializer)}
 
     def get(self, request: Request, model: str, number: int, variant: str) -> Response:
-        version = self.found(model, number)
-        row = version.variants.prefetch_related("files__artifact").filter(name=variant).first()
-        if row is None:
-            raise errors.NotFound(f"expected a variant of {version}, got {variant!r}", field="variant")
-        return self.shown(request, row)
+        return self.shown(request, find_variant(self.found(model, number), variant))
 
 
 class VersionJobsView(OneVersionView):
-    verbs = {"GET": Verb(summary="The version's conversions", role=Role.VIEWER, answer=JobSerializer, many=True)}
+    verbs = {
+        "GET": Verb(summary="The version's conversions", role=Role.VIEWER, answer=JobSerializer, many=True),
+        "POST": Verb(
+            summary="Ask for further recipes, or those of a profile; what the version has already stays as it is",
+            role=Role.EDITOR,
+            body=RecipesRequest,
+            answer=VersionSerializer,
+            status=201,
+            idempotent=True,
+        ),
+    }
 
     def get(self, request: Request, model: str, number: int) -> Response:
         return self.page(request, self.found(model, number).jobs.all(), by="pk")
+
+    def post(self, request: Request, model: str, number: int) -> Response:
+        wanted = self.body(request)
+        version = self.found(model, number)
+        _, recipes = recipes_for_push(version.model, profile=wanted.get("profile"), recipes=wanted.get("recipes"))
+        if recipes is None:
+            raise errors.Invalid("expected recipes or a profile, got neither", field="recipes")
+        services.request_recipes(version=version, recipes=recipes, actor=self.actor(request), now=timezone.now())
+        return self.shown(request, version)
 
 
 class VersionJobView(OneVersionView):
     verbs = {"GET": Verb(summary="One conversion with its report", role=Role.VIEWER, answer=JobReportSerializer)}
 
     def get(self, request: Request, model: str, number: int, recipe: str) -> Response:
-        version = self.found(model, number)
-        job = version.jobs.filter(recipe=recipe).first()
-        if job is None:
-            raise errors.NotFound(f"expected a recipe asked for {version}, got {recipe!r}", field="recipe")
-        return self.shown(request, job)
+        return self.shown(request, find_job(self.found(model, number), recipe))
 
 
 class JobsView(NounView):
