@@ -235,12 +235,12 @@ def _watch(worker: Worker, job: Job, limits: Limits, on_heartbeat: OnHeartbeat) 
 def _beyond(seconds: float, usage: Usage, limits: Limits) -> Failure | None:
     if seconds > limits.wall_seconds:
         return Failure("wall_time", f"expected an end within {limits.wall_seconds:g} s; got none after {seconds:.1f} s")
+    if usage.tasks > limits.tasks:
+        return Failure("processes", f"expected at most {limits.tasks} processes and threads; got {usage.tasks}")
     if usage.resident_bytes > limits.resident_bytes:
         return Failure("resident_memory", f"expected at most {limits.resident_bytes} bytes in memory; got more")
     if usage.cpu_seconds > limits.cpu_seconds + CPU_GRACE_SECONDS:
         return Failure("cpu_time", CPU_TIME_DETAIL)
-    if usage.tasks > limits.tasks:
-        return Failure("processes", f"expected at most {limits.tasks} processes and threads; got {usage.tasks}")
     return None
 
 

@@ -29,6 +29,8 @@ RENAME_ACROSS, TRUNCATE, DEVICE_CONTROL = (2, 1 << 13), (3, 1 << 14), (5, 1 << 1
 
 READ_ONLY = FILE_READ | DIRECTORY_READ
 SYSTEM_LIBRARIES = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/proc", "/sys/devices", "/sys/fs")
+# The supervisor names the reason when it finds too many; the kernel's own limit keeps a fork bomb small until then.
+SPARE_TASKS = 128
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
@@ -159,7 +161,7 @@ def limit_resources(settings: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     for what, value in (
         (resource.RLIMIT_FSIZE, settings["file_bytes"]),
-        (resource.RLIMIT_NPROC, settings["tasks"]),
+        (resource.RLIMIT_NPROC, settings["tasks"] + SPARE_TASKS),
         # The last one: it tells that everything else is done.
         (resource.RLIMIT_AS, settings["address_space_bytes"]),
     ):

@@ -46,8 +46,12 @@ def become(identity: Identity, readable: Iterable[str], writable: Sequence[str])
     if os.getuid() != 0:
         return
     _require_within_reach(identity, [path for path in map(Path, readable) if path.exists()])
-    for folder in writable:
-        _hand_over(folder, identity)
+    _hand_over(writable, identity)
+    try:
+        _require_within_reach(identity, map(Path, writable))
+    except OSError:
+        _hand_over(writable, Identity(0, 0))  # root without its rights writes only where it is at home
+        raise
     os.setgroups([])
     os.setresgid(identity.group, identity.group, identity.group)
     os.setresuid(identity.user, identity.user, identity.user)
@@ -64,18 +68,19 @@ def _require_within_reach(identity: Identity, paths: Iterable[Path]) -> None:
         for path in paths:
             wanted = os.R_OK | os.X_OK if path.is_dir() else os.R_OK
             if not os.access(path, wanted, effective_ids=True):
-                raise OSError(f"expected {path} to be readable by user {identity.user}")
+                raise OSError(f"expected {path} to be within reach of user {identity.user}")
     finally:
         os.seteuid(0)
         os.setegid(0)
 
 
-def _hand_over(folder: str, identity: Identity) -> None:
-    """Give the folder away, with what lies in it."""
-    for parent, folders, files in os.walk(folder):
-        os.chown(parent, *identity)
-        for name in (*folders, *files):
-            os.chown(Path(parent, name), *identity, follow_symlinks=False)
+def _hand_over(folders: Iterable[str], identity: Identity) -> None:
+    """Give the folders away, with what lies in them."""
+    for folder in folders:
+        for parent, below, files in os.walk(folder):
+            os.chown(parent, *identity)
+            for name in (*below, *files):
+                os.chown(Path(parent, name), *identity, follow_symlinks=False)
 
 
 def drop_capabilities() -> None:
