@@ -110,8 +110,14 @@ class Metadata:
 
 
 def labelled_output(signature: Signature, labels: int) -> TensorSpec | None:
-    """The first output whose last axis has `labels` entries; None where there is none."""
-    return next((spec for spec in signature.outputs if spec.shape and spec.shape[-1] == labels), None)
+    """The first output whose last axis has `labels` entries, else the first that gives class numbers; None without."""
+    axes = (spec for spec in signature.outputs if spec.shape and spec.shape[-1] == labels)
+    return next(axes, next(filter(gives_class_numbers, signature.outputs), None))
+
+
+def gives_class_numbers(spec: TensorSpec) -> bool:
+    """Whether an output's values are integers as such, as an arg-max gives, and no quantised numbers."""
+    return spec.dtype in {"int32", "int64"} and spec.quantization is None
 
 
 def _classes(signature: Signature) -> str:

@@ -8,7 +8,7 @@ import mmap
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,8 @@ import tflite
 
 from registry.inspection.budget import Budget
 from registry.inspection.errors import InspectionError
-from registry.inspection.source import SourceInspection, TensorInfo
+from registry.inspection.source import Operator, SourceInspection, TensorInfo
+from registry.inspection.tflite_metadata import MAX_METADATA_BYTES, METADATA_NAME, associated_files, read_metadata
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
@@ -55,6 +56,8 @@ ITEM_BITS: Mapping[str, int] = MappingProxyType(
 )
 FEEDABLE = frozenset({"float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"})
 QUANTISED = frozenset({"int4", "int8", "uint8", "int16"})
+FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
+WEIGHT_INTEGERS = frozenset({"int2", "int4", "int8", "uint8", "int16", "int32", "int64"})  # biases have 32 or 64 bits
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def _inspect(data: mmap.mmap, budget: Budget) -> SourceInspection:
     model: Any = tflite.Model.GetRootAs(data, 0)
     if model.Version() != SCHEMA_VERSION:
         raise InspectionError("tflite_version", f"schema version {SCHEMA_VERSION}", str(model.Version()))
-    operators = _operators(model, budget)
+    operators, versions = _operators(model, budget)
     graphs = [
         _tensors(model.Subgraphs(index), budget)
         for index in range(_count(budget, model.SubgraphsLength(), MAX_SUBGRAPHS))
@@ -99,12 +102,16 @@ def _inspect(data: mmap.mmap, budget: Budget) -> SourceInspection:
     if not graphs:
         raise InspectionError("damaged_tflite", "at least one subgraph", "none")
     buffers = _buffer_sizes(model, budget)
-    used: Counter[str] = Counter()
+    used: Counter[int] = Counter()
     for index, tensors in enumerate(graphs):
         _require_constants(tensors, buffers)
         used.update(_require_order(model.Subgraphs(index), tensors, operators, buffers, budget))
     signatures = _signatures(model, graphs, budget)
-    return _summary(model, graphs, signatures, used, len(data))
+    numbered = Counter({(operators[number], str(versions[number])): 0 for number in used})
+    for number, count in used.items():
+        numbered[operators[number], str(versions[number])] += count
+    inspected = _summary(model, graphs, signatures, numbered, len(data))
+    return replace(inspected, parameters=_parameters(graphs, buffers), metadata=_metadata(model, data))
 
 
 def _count(budget: Budget, length: int, limit: int = MAX_ITEMS) -> int:
@@ -120,8 +127,9 @@ def _index(value: int, length: int, what: str) -> int:
     return value
 
 
-def _operators(model: Any, budget: Budget) -> list[str]:
-    names = []
+def _operators(model: Any, budget: Budget) -> tuple[list[str], list[int]]:
+    """Names and versions."""
+    names, versions = [], []
     for index in range(_count(budget, model.OperatorCodesLength())):
         code = model.OperatorCodes(index)
         number = max(_wide_code(code), code.DeprecatedBuiltinCode())
@@ -132,7 +140,8 @@ def _operators(model: Any, budget: Budget) -> list[str]:
         if name in REFUSED_OPERATORS or number not in OPERATORS:
             raise InspectionError("refused_operator", "operators of a self-contained model", name)
         names.append(name)
-    return names
+        versions.append(int(code.Version()))
+    return names, versions
 
 
 def _wide_code(code: Any) -> int:
@@ -210,13 +219,14 @@ def _product(shape: tuple[int, ...]) -> int:
 
 def _require_order(
     graph: Any, tensors: list[Tensor], operators: list[str], buffers: list[int], budget: Budget
-) -> Iterator[str]:
-    """Yields each operation's name. Every tensor is written once, and before it is read."""
+) -> Iterator[int]:
+    """Yields each operation's number in the list of operators. Every tensor is written once, and before it is read."""
     written = {i for i, tensor in enumerate(tensors) if buffers[tensor.buffer] or tensor.variable}
     written |= {_index(graph.Inputs(i), len(tensors), "an input") for i in range(_count(budget, graph.InputsLength()))}
     for number in range(_count(budget, graph.OperatorsLength())):
         operation = graph.Operators(number)
-        name = operators[_index(operation.OpcodeIndex(), len(operators), "an operator number")]
+        code = _index(operation.OpcodeIndex(), len(operators), "an operator number")
+        name = operators[code]
         for i in range(_count(budget, operation.InputsLength())):
             source = operation.Inputs(i)
             if source != -1 and _index(source, len(tensors), "an operand") not in written:
@@ -228,7 +238,7 @@ def _require_order(
         if results & written or len(results) != operation.OutputsLength():
             raise InspectionError("damaged_tflite", f"results of {name} written once", "twice")
         written |= results
-        yield name
+        yield code
     for i in range(_count(budget, graph.OutputsLength())):
         if _index(graph.Outputs(i), len(tensors), "an output") not in written:
             raise InspectionError("damaged_tflite", "every output written", f"output {i} is not")
@@ -267,18 +277,49 @@ def _named(entry: Any, length: int, tensors: int, budget: Budget) -> tuple[tuple
 
 
 def _summary(
-    model: Any, graphs: list[list[Tensor]], signatures: list[SignatureTable], used: Counter[str], size_bytes: int
+    model: Any,
+    graphs: list[list[Tensor]],
+    signatures: list[SignatureTable],
+    used: Counter[tuple[str, str]],
+    size_bytes: int,
 ) -> SourceInspection:
     inputs, outputs = _inputs_and_outputs(model, graphs, signatures)
+    names: Counter[str] = Counter()
+    for (name, _), count in used.items():
+        names[name] += count
+    min_runtime_version = _metadata_text(model, "min_runtime_version")
     details = {
-        "operators": dict(sorted(used.items())),
+        "operators": dict(sorted(names.items())),
         "signatures": [signature.key for signature in signatures],
         "precision": _precision(graphs),
         "warnings": _warnings(graphs),
-        "min_runtime_version": _metadata_text(model, "min_runtime_version"),
+        "min_runtime_version": min_runtime_version,
         "description": (model.Description() or b"").decode("utf-8", "replace")[:500],
     }
-    return SourceInspection("tflite", inputs, outputs, size_bytes, details)
+    operators = tuple(Operator(*key, count) for key, count in sorted(used.items()))
+    return SourceInspection("tflite", inputs, outputs, size_bytes, details, operators, None, min_runtime_version)
+
+
+def _parameters(graphs: list[list[Tensor]], buffers: list[int]) -> int:
+    """Numbers in constants: those of floating point, and of integers that stand for such."""
+    counted: dict[int, int] = {}  # a buffer may serve several tensors
+    for tensor in (tensor for tensors in graphs for tensor in tensors):
+        is_weight = tensor.dtype in FLOATS or (tensor.dtype in WEIGHT_INTEGERS and tensor.scale_count)
+        if buffers[tensor.buffer] and is_weight:
+            counted[tensor.buffer] = _product(tensor.shape)
+    return sum(counted.values())
+
+
+def _metadata(model: Any, data: mmap.mmap) -> dict[str, Any]:
+    """What the file says of itself; a file appended to the model is refused where it is no text."""
+    files = associated_files(data)
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        if entry.Name() == METADATA_NAME.encode():
+            buffer = model.Buffers(entry.Buffer())
+            content = bytes(buffer.DataAsNumpy()[: MAX_METADATA_BYTES + 1]) if buffer.DataLength() else b""
+            return read_metadata(content, files)
+    return {}
 
 
 def _inputs_and_outputs(

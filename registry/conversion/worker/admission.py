@@ -1,11 +1,28 @@
 """The last look at a source before a runtime opens it, and before TensorFlow costs its six seconds and 600 MB."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
 from registry.conversion.worker.confine import Isolation
 from registry.conversion.worker.job import Job, WorkerError
+from registry.inspection.coreml_file import inspect_coreml
 from registry.inspection.errors import InspectionError
 from registry.inspection.keras_file import inspect_keras
-from registry.inspection.saved_model import GRAPH_FILE, allowed_operations, inspect_saved_model
+from registry.inspection.onnx_file import inspect_onnx
+from registry.inspection.saved_model import inspect_saved_model
+from registry.inspection.source import SourceInspection
 from registry.inspection.tflite_file import inspect_tflite
+
+INSPECTORS: Mapping[str, Callable[[Path], SourceInspection]] = MappingProxyType(
+    {
+        "tflite": inspect_tflite,
+        "keras": inspect_keras,
+        "saved_model": inspect_saved_model,
+        "coreml": inspect_coreml,
+        "onnx": inspect_onnx,
+    }
+)
 
 
 def admit(job: Job, isolation: Isolation) -> None:
@@ -26,15 +43,9 @@ def _joined(isolation: Isolation) -> str:
 
 def _inspect(job: Job) -> None:
     assert job.source is not None
-    if job.source_format == "tflite":
-        inspect_tflite(job.source)
-    elif job.source_format == "keras":
-        inspect_keras(job.source)
+    INSPECTORS[job.source_format](job.source)
+    if job.source_format == "keras":
         # Late import: HDF5 comes with Keras, and neither is there where only ready files are adopted.
         from registry.conversion.worker.keras_weights import require_plain_weights  # noqa: PLC0415
 
         require_plain_weights(job.source, job.scratch)
-    elif job.source.is_dir():
-        allowed_operations(memoryview((job.source / GRAPH_FILE).read_bytes()))
-    else:
-        inspect_saved_model(job.source)

@@ -101,6 +101,19 @@ def test_what_is_no_keras_file_is_refused(tmp_path: Path, data: bytes, code: str
     assert refused(tmp_path, data).code == code
 
 
+WINDOWS_PROGRAM = b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0"
+
+
+def test_two_letters_of_weights_are_no_program(tmp_path: Path) -> None:
+    members = {"saved_model.pb": saved_model(), "variables/variables.data-00000-of-00001": b"MZ" + bytes(100)}
+    assert inspected(tmp_path, zipped(members), "model.zip").format == "saved_model"
+
+
+def test_the_serving_signature_is_taken_or_else_the_first(tmp_path: Path) -> None:
+    found = inspected(tmp_path, zipped({"saved_model.pb": saved_model(key="other")}), "model.zip")
+    assert (found.details["signature"], found.details["signatures"]) == ("other", ["other"])
+
+
 def test_a_saved_model_is_read_without_loading_it(tmp_path: Path) -> None:
     members = {
         "digits/saved_model.pb": saved_model(),
@@ -118,7 +131,13 @@ def test_a_saved_model_is_read_without_loading_it(tmp_path: Path) -> None:
     [
         ({"saved_model.pb": saved_model(["WriteFile"])}, "tensorflow_operation"),
         ({"saved_model.pb": saved_model(inner=["PyFunc"])}, "tensorflow_operation"),
-        ({"saved_model.pb": saved_model(key="other")}, "no_signature"),
+        ({"saved_model.pb": b""}, "no_signature"),
+        ({"saved_model.pb": saved_model(), "assets/libx.so.1": b""}, "native_code"),
+        ({"saved_model.pb": saved_model(), "assets/words": b"\x7fELF\x02\x01\x01"}, "native_code"),
+        ({"saved_model.pb": saved_model(), "assets/words": WINDOWS_PROGRAM}, "native_code"),
+        ({"saved_model.pb": saved_model(), "assets/words": zipped({"a": b""})}, "nested_archive"),
+        ({"saved_model.pb": saved_model(), "assets/words": gzip.compress(b"words")}, "nested_archive"),
+        ({"saved_model.pb": saved_model(), "assets/words": bytes(257) + b"ustar"}, "nested_archive"),
         ({"saved_model.pb": b"\xff\xff\xff"}, "damaged_protobuf"),
         ({"variables/variables.index": b""}, "not_saved_model"),
         ({"a/saved_model.pb": saved_model(), "b/saved_model.pb": saved_model()}, "not_saved_model"),
