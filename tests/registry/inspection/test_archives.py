@@ -1,5 +1,6 @@
 """`.keras` files and SavedModel zips: what is read, and what is refused."""
 
+import gzip
 import json
 import stat
 import zipfile
