@@ -108,4 +108,5 @@ def _within(share: range, on_heartbeat: OnHeartbeat) -> OnHeartbeat:
 
 
 def _of_recipe(report: Report, recipe: Recipe) -> Report:
-    return replace(report, min_runtime_version=recipe.min_runtime_version)
+    """What the file itself needs, where it tells, counts before what the recipe expects."""
+    return replace(report, min_runtime_version=report.min_runtime_version or recipe.min_runtime_version)

@@ -6,23 +6,25 @@
 Weights of at most `weight_threshold` values stay as they are: a table of values would cost what they save.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from registry.conversion.recipes.recipe import ParityLimits, Recipe
 
 IOS15_SPECIFICATION, IOS16_SPECIFICATION, IOS18_SPECIFICATION = 6, 7, 9
-IOS_OF_SPECIFICATION = {
-    4: "13.0",
-    5: "14.0",
-    IOS15_SPECIFICATION: "15.0",
-    IOS16_SPECIFICATION: "16.0",
-    8: "17.0",
-    IOS18_SPECIFICATION: "18.0",
-    10: "26.0",
-}
+IOS_OF_SPECIFICATION: Mapping[int, str] = MappingProxyType(
+    {IOS15_SPECIFICATION: "15.0", IOS16_SPECIFICATION: "16.0", 8: "17.0", IOS18_SPECIFICATION: "18.0", 10: "26.0"}
+)
 WEIGHT_THRESHOLD = 512
 FP32_TRACE = "trace-coreml-fp32"
 PRUNED_TRACE = "trace-prune-75"
+
+
+def ios_of(specification: int) -> str:
+    """The first iOS that reads a package of that specification version. Packages themselves came with iOS 15."""
+    return IOS_OF_SPECIFICATION.get(specification, IOS_OF_SPECIFICATION[IOS15_SPECIFICATION])
+
 
 _LINEAR_INT8 = {"kind": "linear", "dtype": "int8"}
 _LINEAR_INT4_BLOCK = {"kind": "linear", "dtype": "int4", "block": 32}
@@ -47,7 +49,7 @@ def _compressed(
         "compress_coreml",
         parity,
         {"specification_version": specification, "compression": passes, "weight_threshold": WEIGHT_THRESHOLD},
-        min_runtime_version=IOS_OF_SPECIFICATION[specification],
+        min_runtime_version=ios_of(specification),
         expected_size_ratio=size,
         base=base,
         on_request=on_request,
@@ -56,7 +58,7 @@ def _compressed(
 
 def _copied(slug: str, parity: ParityLimits, size: float, specification: int, **more: Any) -> Recipe:
     parameters = {"specification_version": specification}
-    runtime = IOS_OF_SPECIFICATION[specification]
+    runtime = ios_of(specification)
     return Recipe(slug, "coreml", "copy_coreml", parity, parameters, runtime, expected_size_ratio=size, **more)
 
 
@@ -88,6 +90,7 @@ RECIPES = (
         specification=IOS18_SPECIFICATION,
     ),
     _compressed("prune-50", ParityLimits(1.0, 0.2, 0.6), 0.36, {"kind": "prune", "sparsity": 0.5}),
+    Recipe("coreml-as-is", "coreml", "publish_as_is", ParityLimits(1e-6, 1e-6, 1.0)),
     _compressed(
         "prune-75-lut-4",
         ParityLimits(1.0, 0.2, 0.5),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813 the name its 
 from coremltools.converters.mil.frontend.tensorflow.tf_op_registry import register_tf_op
 
 from registry.conversion.report import Signature
+from registry.inspection.coreml_package import MANIFEST, opened_package, specification_path
 
 AUTHOR = "com.apple.CoreML"
+WEIGHTS_FILE = "weight.bin"
 CONVERSION_DATE = "com.github.apple.coremltools.conversion_date"
 
 
@@ -82,15 +85,38 @@ def write_package(model: Any, path: Path) -> None:
 
     coremltools itself saves random identifiers, so the same model would have another digest every time.
     """
+    specification = _timeless(model.get_spec()).SerializeToString(deterministic=True)
+    weights = Path(model.weights_dir) / WEIGHTS_FILE if model.weights_dir else None
+    wrap(specification, path, weights if weights and weights.is_file() else None)
+
+
+def rewrite_specification(path: Path, change: Callable[[Any], None]) -> None:
+    """Apply `change` to the specification of a package, made here or elsewhere; nothing else in it changes.
+
+    Only a manifest of ours, whose identifiers are derived from the specification, follows it.
+    """
+    with opened_package(path) as package:
+        file = path / specification_path(package)
+    before = file.read_bytes()
+    spec = ct.proto.Model_pb2.Model.FromString(before)
+    change(spec)
+    after = spec.SerializeToString(deterministic=True)
+    file.write_bytes(after)
+    manifest = path / MANIFEST
+    for with_weights in (True, False):
+        if manifest.read_text("utf-8") == _manifest(before, with_weights=with_weights):
+            manifest.write_text(_manifest(after, with_weights=with_weights), "utf-8")
+
+
+def wrap(specification: bytes, path: Path, weights: Path | None = None) -> None:
+    """Write the package `path` of that specification and, where it has one, the file of its weights."""
     data = path / "Data" / AUTHOR
     data.mkdir(parents=True)
-    specification = _timeless(model.get_spec()).SerializeToString(deterministic=True)
     (data / "model.mlmodel").write_bytes(specification)
-    weights = Path(model.weights_dir) if model.weights_dir else None
-    (data / "weights").mkdir()
-    if weights and (weights / "weight.bin").is_file():
-        shutil.copyfile(weights / "weight.bin", data / "weights" / "weight.bin")
-    (path / "Manifest.json").write_text(_manifest(specification), "utf-8")
+    if weights:
+        (data / "weights").mkdir()
+        shutil.copyfile(weights, data / "weights" / WEIGHTS_FILE)
+    (path / MANIFEST).write_text(_manifest(specification, with_weights=weights is not None), "utf-8")
     normalise_modes(path)
 
 
@@ -99,25 +125,19 @@ def _timeless(spec: Any) -> Any:
     return spec
 
 
-def _manifest(specification: bytes) -> str:
+def _manifest(specification: bytes, *, with_weights: bool) -> str:
+    """Lists a folder of weights only where there is one: an empty one would not survive being stored file by file."""
     digest = hashlib.sha256(specification).hexdigest()
     model_id, weights_id = (str(uuid.uuid5(uuid.NAMESPACE_OID, f"{what}:{digest}")) for what in ("model", "weights"))
-    entries = {
-        model_id: {
-            "author": AUTHOR,
-            "description": "CoreML Model Specification",
-            "name": "model.mlmodel",
-            "path": f"{AUTHOR}/model.mlmodel",
-        },
-        weights_id: {
-            "author": AUTHOR,
-            "description": "CoreML Model Weights",
-            "name": "weights",
-            "path": f"{AUTHOR}/weights",
-        },
-    }
+    entries = {model_id: _item("CoreML Model Specification", "model.mlmodel")}
+    if with_weights:
+        entries[weights_id] = _item("CoreML Model Weights", "weights")
     manifest = {"fileFormatVersion": "1.0.0", "itemInfoEntries": entries, "rootModelIdentifier": model_id}
     return json.dumps(manifest, indent=4, sort_keys=True) + "\n"
+
+
+def _item(description: str, name: str) -> dict[str, str]:
+    return {"author": AUTHOR, "description": description, "name": name, "path": f"{AUTHOR}/{name}"}
 
 
 def normalise_modes(path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from coremltools.converters.mil.frontend.milproto.load import load as load_program
 from coremltools.converters.mil.mil import types
 
+from registry.conversion.recipes.coreml import ios_of
 from registry.conversion.report import Signature, TensorSpec
 from registry.conversion.worker.job import WorkerError
 from registry.conversion.worker.mil_operations import OPERATIONS, Operation
@@ -27,10 +28,11 @@ Array = npt.NDArray[Any]
 class CoreMlModel:
     """A Core ML package of one ML program; called like a runtime."""
 
-    def __init__(self, path: Path, names: Signature, specification_version: int) -> None:
+    def __init__(self, path: Path, names: Signature | None = None, specification_version: int = 0) -> None:
+        """`names` is the signature it must have, `specification_version` the one it must be of; each where given."""
         model = ct.models.MLModel(str(path), skip_model_load=True)
         spec = model.get_spec()
-        if spec.specificationVersion != specification_version:
+        if specification_version and spec.specificationVersion != specification_version:
             expected = f"expected specification version {specification_version}"
             raise WorkerError("specification_version", f"{expected}; got {spec.specificationVersion}")
         program = load_program(spec, spec.specificationVersion, model.weights_dir)
@@ -38,8 +40,10 @@ class CoreMlModel:
         _require_known(op.op_type for op in self._function.operations)
         self._operations = [op for op in self._function.operations if op.op_type in OPERATIONS]
         self._constants = _constants(self._function.operations)
-        self.signature = _signature(spec.description)
-        _require_same_features(self.signature, names)
+        self.signature = signature_of(spec.description)
+        self.min_runtime_version = ios_of(spec.specificationVersion)
+        if names is not None:
+            _require_same_features(self.signature, names)
 
     def stored(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs in the package's own types."""
@@ -95,7 +99,7 @@ def _numpy_type(var: Any) -> Any:
     return types.nptype_from_builtin(var.dtype)
 
 
-def _signature(description: Any) -> Signature:
+def signature_of(description: Any) -> Signature:
     inputs, outputs = (
         tuple(sorted((_feature(feature) for feature in side), key=lambda spec: spec.name))
         for side in (description.input, description.output)
@@ -104,6 +108,11 @@ def _signature(description: Any) -> Signature:
 
 
 def _feature(feature: Any) -> TensorSpec:
+    kind = feature.type.WhichOneof("Type")
+    if kind == "imageType":
+        return TensorSpec(feature.name, (feature.type.imageType.height, feature.type.imageType.width), "image")
+    if kind != "multiArrayType":
+        return TensorSpec(feature.name, (), kind.removesuffix("Type"))
     array = feature.type.multiArrayType
     names = {array.FLOAT32: "float32", array.FLOAT16: "float16", array.INT32: "int32", array.DOUBLE: "float64"}
     return TensorSpec(feature.name, tuple(array.shape), names.get(array.dataType, "unknown"))
@@ -115,6 +124,7 @@ def _require_same_features(found: Signature, expected: Signature) -> None:
         wanted = sorted((spec.name, spec.shape) for spec in getattr(expected, side))
         if got != wanted:
             raise WorkerError("coreml_signature", f"expected {side} {wanted}; got {got}")
-        half = [spec.name for spec in getattr(found, side) if spec.dtype == "float16"]
+        wanted_half = {spec.name for spec in getattr(expected, side) if spec.dtype == "float16"}
+        half = [s.name for s in getattr(found, side) if s.dtype == "float16" and s.name not in wanted_half]
         if half:
             raise WorkerError("coreml_signature", f"expected float32 {side}; got float16 for {', '.join(half)}")

@@ -9,7 +9,7 @@ from registry.conversion.report import Report
 from registry.conversion.worker.job import Job, WorkerError, installed_versions, produced_below
 from registry.conversion.worker.trace_files import Trace
 
-FAMILIES_WITH_METADATA = frozenset({"tflite", "coreml"})
+FAMILIES_WITH_METADATA = frozenset({"tflite", "coreml", "onnx"})
 
 
 def run(job: Job) -> Report:
@@ -40,6 +40,10 @@ def embed_metadata(job: Job, recipe: Recipe, trace: Trace) -> None:
             from registry.conversion.worker import tflite_metadata  # noqa: PLC0415 as the families themselves
 
             entry.write_bytes(tflite_metadata.embed(entry.read_bytes(), metadata, trace.signature))
+        elif recipe.family == "onnx":
+            from registry.conversion.worker import onnx_metadata  # noqa: PLC0415
+
+            onnx_metadata.embed(entry, metadata, trace.signature)
         else:
             from registry.conversion.worker import coreml_metadata  # noqa: PLC0415
 

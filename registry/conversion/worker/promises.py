@@ -11,6 +11,9 @@ from registry.inspection.errors import InspectionError
 from registry.inspection.tflite_file import inspect_tflite
 
 READS_VARIABLES = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"})
+# A model's tables (names, shapes, operators) stay as large as they are, whatever its weights shrink to.
+TABLES_BYTES = 16 * 1024
+LEFT_AS_IT_WAS = 0.95
 # Types that Core ML's features take for the source's: any whole number, any real one.
 FEATURE_TYPES = {"i": "int32", "u": "int32", "b": "int32", "f": "float32"}
 
@@ -53,5 +56,10 @@ def _require_same(spec: TensorSpec, wanted: TensorSpec, recipe: Recipe, side: st
 def _types(wanted: TensorSpec, recipe: Recipe) -> tuple[str, ...]:
     """The source's own type, or what stands for it; an operator that cannot be quantised keeps its border float32."""
     kind = np.dtype(wanted.dtype).kind
-    own = FEATURE_TYPES.get(kind, wanted.dtype) if recipe.family == "coreml" else wanted.dtype
+    # A ready Core ML package may have float16 features of its own.
+    own = (
+        FEATURE_TYPES.get(kind, wanted.dtype)
+        if recipe.family == "coreml" and wanted.dtype != "float16"
+        else wanted.dtype
+    )
     return (recipe.io_dtype, own) if recipe.io_dtype and kind == "f" else (own,)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from registry.conversion.measures import evenly_spaced, parity, parity_misses
 from registry.conversion.recipes import Recipe, recipe_named
+from registry.conversion.recipes.coreml import ios_of
 from registry.conversion.report import Failure, HostLatency, Parity, Report, Signature
 from registry.conversion.worker.footprint import Growth, compressed_bytes
 from registry.conversion.worker.golden import evaluation_of
@@ -20,7 +21,7 @@ from registry.conversion.worker.job import Job, produced
 from registry.conversion.worker.latency import measured_latencies
 from registry.conversion.worker.measured import Evaluated, evaluated
 from registry.conversion.worker.progress import tell
-from registry.conversion.worker.promises import require_signature, require_weights
+from registry.conversion.worker.promises import require_compressed, require_signature, require_weights
 from registry.conversion.worker.trace_files import (
     Reference,
     Trace,
@@ -30,6 +31,7 @@ from registry.conversion.worker.trace_files import (
     require_sensible,
     require_stateless,
 )
+from registry.inspection.coreml_file import inspect_coreml
 from registry.inspection.tflite_file import inspect_tflite
 
 Array = npt.NDArray[np.generic]
@@ -55,8 +57,11 @@ def run(job: Job) -> Report:
     assert job.trace is not None
     recipe, trace = recipe_named(job.recipe), Trace.read(job.trace)
     entry = job.output / recipe.entry
+    if trace.not_evaluated:
+        return _unevaluated(entry, trace)
     require_weights(entry, recipe)
-    model_of = _runtime(recipe)
+    require_compressed(_bytes_below(entry), _bytes_below(_float_file(job.trace, recipe, trace)), recipe)
+    model_of = _runtime(recipe, trace)
     tell(job.scratch, "loading", 5)
     growth = Growth()
     variant = model_of(entry, trace.signature, recipe)
@@ -92,14 +97,36 @@ def run(job: Job) -> Report:
         compressed_size_bytes=compressed_size_bytes,
         inference_memory_bytes=memory_bytes,
         signature=variant.signature,
+        min_runtime_version=getattr(variant, "min_runtime_version", ""),
         error=Failure("parity_missed", "; ".join(misses)) if misses else None,
         notes=(*notes, *_speed_notes(speed_ratio), *((ESTIMATED,) if recipe.family == "coreml" else ())),
+    )
+
+
+def _unevaluated(entry: Path, trace: Trace) -> Report:
+    """A ready file that nothing here runs, published as it is: inspection is all the checking there is."""
+    return Report(
+        state="succeeded",
+        signature=trace.signature,
+        compressed_size_bytes=compressed_bytes(_files_below(entry)),
+        min_runtime_version=ios_of(inspect_coreml(entry).details["specification_version"]),
+        notes=(trace.not_evaluated,),
     )
 
 
 def _speed_notes(speed_ratio: float | None) -> list[str]:
     slower = speed_ratio is not None and speed_ratio >= WORTH_A_NOTE
     return [f"slower than float32 on this host: {speed_ratio:.1f}×"] if slower else []
+
+
+def _float_file(folder: Path, recipe: Recipe, trace: Trace) -> Path | None:
+    """What the recipe's file is made from; None where the trace has none of its format."""
+    name = {"tflite": trace.tflite, "coreml": trace.coreml, "onnx": trace.onnx}.get(recipe.family, "")
+    return folder / name if name else None
+
+
+def _bytes_below(entry: Path | None) -> int:
+    return sum(path.stat().st_size for path in _files_below(entry)) if entry else 0
 
 
 def _files_below(entry: Path) -> list[Path]:
@@ -164,12 +191,14 @@ def _float32_onnx(path: Path, entry: Path, trace: Trace) -> Any:
     return None if filecmp.cmp(path, entry, shallow=False) else OnnxModel(path, trace.signature)
 
 
-def _runtime(recipe: Recipe) -> Callable[[Path, Signature, Recipe], Any]:
+def _runtime(recipe: Recipe, trace: Trace) -> Callable[[Path, Signature, Recipe], Any]:
     # Imported where they are used: either runtime is large, and a variant needs one.
     if recipe.family == "coreml":
         from registry.conversion.worker.mil_interpreter import CoreMlModel  # noqa: PLC0415
 
-        return lambda path, names, recipe: CoreMlModel(path, names, recipe.parameters["specification_version"])
+        # A ready package keeps its own version where that is newer than the recipe's.
+        wanted = 0 if trace.source_format == "coreml" else recipe.parameters["specification_version"]
+        return lambda path, _names, _recipe: CoreMlModel(path, None, wanted)
     if recipe.family == "onnx":
         from registry.conversion.worker.onnx_model import OnnxModel  # noqa: PLC0415
 

@@ -1,5 +1,6 @@
 """Steps of the `coreml` family: each writes the recipe's package into the job's output."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,18 @@ def copy_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
     return ()
 
 
+def publish_as_is(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
+    from registry.conversion.worker.coreml import normalise_modes  # noqa: PLC0415
+
+    assert job.trace is not None
+    if trace.source_format != "coreml":
+        raise WorkerError("not_applicable", f"expected a ready Core ML source; got {trace.source_format}")
+    target = job.output / recipe.entry
+    shutil.copytree(job.trace / trace.coreml, target, copy_function=shutil.copyfile)
+    normalise_modes(target)
+    return ()
+
+
 def compress_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
     from registry.conversion.worker import coreml, coreml_compression  # noqa: PLC0415
 
@@ -37,6 +50,8 @@ def _traced(job: Job, trace: Trace) -> Any:
     import coremltools as ct  # noqa: PLC0415
 
     assert job.trace is not None
+    if trace.not_evaluated:
+        raise WorkerError("not_applicable", f"expected a source that can be compared with; {trace.not_evaluated}")
     if not trace.coreml:
         raise WorkerError(
             "no_coreml", f"expected the trace to hold a Core ML package; got {trace.coreml_error or 'none'}"
@@ -67,5 +82,5 @@ def _bytes_below(package: Path) -> int:
 
 
 STEPS: Mapping[str, Callable[[Job, Recipe, Trace], tuple[str, ...]]] = MappingProxyType(
-    {"copy_coreml": copy_coreml, "compress_coreml": compress_coreml}
+    {"copy_coreml": copy_coreml, "compress_coreml": compress_coreml, "publish_as_is": publish_as_is}
 )
