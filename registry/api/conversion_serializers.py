@@ -63,6 +63,20 @@ class MatrixSerializer(serializers.Serializer[Any]):
     rows = MatrixRowSerializer(many=True)
 
 
+class ComparisonRowSerializer(serializers.Serializer[Any]):
+    recipe = serializers.CharField()
+    older = serializers.DictField(allow_null=True)
+    newer = serializers.DictField(allow_null=True)
+    difference = serializers.DictField(allow_null=True)
+
+
+class ComparisonSerializer(serializers.Serializer[Any]):
+    model = serializers.CharField()
+    older = serializers.IntegerField()
+    newer = serializers.IntegerField()
+    rows = ComparisonRowSerializer(many=True)
+
+
 class ProfileSerializer(serializers.ModelSerializer[ConversionProfile]):
     recipes = serializers.ListField(child=serializers.CharField())
 

@@ -44,6 +44,7 @@ urlpatterns = [
     path(f"{MODEL}/versions", models.VersionsView.as_view()),
     path(VERSION, models.VersionView.as_view()),
     path(f"{VERSION}/cancel", conversions.VersionCancelView.as_view()),
+    path(f"{VERSION}/compare/<int:other>", conversions.CompareView.as_view()),
     path(f"{VERSION}/jobs", models.VersionJobsView.as_view()),
     path(JOB, models.VersionJobView.as_view()),
     path(f"{JOB}/cancel", conversions.JobCancelView.as_view()),

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any
 
-from registry.conversion.recipes import RECIPES, TRACE, TRACES
+from registry.conversion.recipes import RECIPES, TRACE, TRACES, base_of
 from registry.digests import tree_digest
 from registry.models import Artifact, Variant
 from registry.services.conversions.building import told_metadata
@@ -14,8 +14,8 @@ def lineage(variant: Variant) -> dict[str, Any]:
     version = variant.version
     metadata = told_metadata(version)
     jobs = {job.recipe: job for job in version.jobs.all()}
-    recipe = RECIPES.get(variant.name)
-    traces = [name for name in dict.fromkeys((TRACE, recipe.base if recipe else TRACE)) if name in jobs]
+    base = base_of(variant.name, version.source_format) if variant.name in RECIPES else TRACE
+    traces = [name for name in dict.fromkeys((TRACE, base)) if name in jobs]
     reused_from = jobs[variant.name].reused_from if variant.name in jobs else None
     return {
         "source_sha256": version.source.sha256,

@@ -10,6 +10,7 @@ EXAMPLES = {
     "device_class": "everything-else",
     "model": "digits",
     "number": "1",
+    "other": "1",
     "profile": "phones",
     "recipe": "tflite-float32",
     "release": "1",

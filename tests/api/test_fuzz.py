@@ -24,6 +24,7 @@ NAMES = {
     "variant": st.sampled_from(["tflite-float32", "none"]),
     "recipe": st.sampled_from(["tflite-float32", "none"]),
     "device_class": st.sampled_from(["ios-coreml", "none"]),
+    "other": st.sampled_from([1, 2**40]),
     "profile": st.sampled_from(["phones", "none"]),
     "reproduction": st.sampled_from([1, 2**40]),
     "user": st.sampled_from(["root", "none"]),

@@ -77,6 +77,7 @@ NEEDED = {
     ("DELETE", f"{MODEL}/profiles/{{profile}}"): EDITOR,
     ("POST", f"{VERSION}/jobs"): EDITOR,
     ("POST", f"{VERSION}/cancel"): EDITOR,
+    ("GET", f"{VERSION}/compare/{{other}}"): VIEWER,
     ("GET", f"{VERSION}/matrix"): VIEWER,
     ("POST", f"{VERSION}/rebuild"): EDITOR,
     ("POST", f"{JOB}/cancel"): EDITOR,

@@ -7,11 +7,17 @@ from rest_framework.response import Response
 from registry import services
 from registry.api.access import find_job
 from registry.api.base import Verb
-from registry.api.conversion_serializers import MatrixSerializer, PriorityRequest, RebuildRequest
+from registry.api.conversion_serializers import (
+    ComparisonSerializer,
+    MatrixSerializer,
+    PriorityRequest,
+    RebuildRequest,
+)
 from registry.api.serializers import JobSerializer, VersionSerializer
 from registry.api.views.models import OneVersionView
 from registry.models import Role
 from registry.models.conversions import UNFINISHED
+from registry.services.comparing import compare_versions
 from registry.services.matrix import matrix
 
 
@@ -34,6 +40,21 @@ class MatrixView(OneVersionView):
             "rows": [row.to_json() for row in rows],
         }
         return self.shown(request, document)
+
+
+class CompareView(OneVersionView):
+    verbs = {
+        "GET": Verb(
+            summary="A version against another, recipe by recipe, in pairs where both ran the same samples",
+            role=Role.VIEWER,
+            answer=ComparisonSerializer,
+        )
+    }
+
+    def get(self, request: Request, model: str, number: int, other: int) -> Response:
+        newer, older = self.found(model, number), self.found(model, other)
+        rows = [row.to_json() for row in compare_versions(older, newer)]
+        return self.shown(request, {"model": model, "older": other, "newer": number, "rows": rows})
 
 
 class VersionCancelView(OneVersionView):

@@ -8,6 +8,11 @@ from registry.models.conversions import UNFINISHED
 from registry.services.conversions import queueing
 
 TRACE_FAILED, TRACE_CANCELLED = "trace_failed", "trace_cancelled"
+# What waits for a trace that did not fail, but did not succeed either, ends as it did.
+_ENDINGS: dict[str, tuple[JobState, str]] = {
+    JobState.CANCELLED: (JobState.CANCELLED, TRACE_CANCELLED),
+    JobState.NOT_APPLICABLE: (JobState.NOT_APPLICABLE, "not_applicable"),
+}
 
 
 def settle_followers(trace: ConversionJob, now: datetime) -> None:
@@ -48,12 +53,9 @@ def start(job: ConversionJob, now: datetime) -> None:
 
 
 def _close_with(trace: ConversionJob, follower: ConversionJob, now: datetime) -> None:
-    is_cancelled = trace.state == JobState.CANCELLED
     cause = (trace.report.get("error") or {}).get("detail", "")
-    error = {
-        "code": TRACE_CANCELLED if is_cancelled else TRACE_FAILED,
-        "detail": f"the {trace.recipe} it starts from ended as {trace.state}: {cause}",
-    }
-    follower.state = JobState.CANCELLED if is_cancelled else JobState.FAILED
+    state, code = _ENDINGS.get(trace.state, (JobState.FAILED, TRACE_FAILED))
+    error = {"code": code, "detail": f"the {trace.recipe} it starts from ended as {trace.state}: {cause}"}
+    follower.state = state
     follower.report, follower.finished_at = {"state": follower.state, "error": error}, now
     follower.save(update_fields=["state", "report", "finished_at"])

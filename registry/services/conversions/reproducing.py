@@ -9,7 +9,7 @@ from django.db import transaction
 
 from registry import errors
 from registry.conversion import runner
-from registry.conversion.recipes import RECIPES, TRACE
+from registry.conversion.recipes import RECIPES, TRACE, base_of
 from registry.conversion.report import Report
 from registry.digests import sha256_of_file
 from registry.models import AuditEntry, Reproduction, Variant
@@ -64,7 +64,8 @@ def _built_again(row: Reproduction, workspace: Path, clock: Clock) -> list[Repor
     recipe = RECIPES.get(row.variant.name)
     if recipe is None:
         raise NotBuilt(f"expected the recipe {row.variant.name} to exist, it was taken out of Aerogram")
-    steps = list(dict.fromkeys((TRACE, recipe.base, recipe.slug)))
+    base = base_of(recipe.slug, row.variant.version.source_format)
+    steps = list(dict.fromkeys((TRACE, base, recipe.slug)))
 
     def beat(**told: object) -> None:
         if not row.beat(clock(), **told):
@@ -120,8 +121,7 @@ def _compared(variant: Variant, reports: list[Report], output: Path) -> dict[str
 
 def recorded_versions(variant: Variant) -> dict[str, str]:
     """The converters of every step that led to the variant, as their reports named them."""
-    recipe = RECIPES.get(variant.name)
-    steps = [TRACE, *([recipe.base] if recipe else [])]
+    steps = [TRACE, *([base_of(variant.name, variant.version.source_format)] if variant.name in RECIPES else [])]
     jobs = {job.recipe: job for job in variant.version.jobs.filter(recipe__in=steps)}
     found: dict[str, str] = {}
     for step in dict.fromkeys(steps):

@@ -39,8 +39,8 @@ def request_recipes(*, version: ModelVersion, recipes: Sequence[str], actor: str
         if not wanted:
             raise errors.RecipesRequested(f"expected recipes that {version} lacks, got {', '.join(recipes) or 'none'}")
         planned = _planned(version, inspected, wanted)
-        steps = [step for step in planned.steps if step not in known or step in wanted]
-        version.jobs.filter(recipe__in=wanted, state=JobState.NOT_APPLICABLE).delete()
+        steps = [step for step in planned.steps if _is_missing(known.get(step))]
+        version.jobs.filter(recipe__in=[*wanted, *steps], state=JobState.NOT_APPLICABLE).delete()
         made = [_create(version, step, JobState.WAITING, now) for step in steps]
         for job in made:
             following.start(job, now)

@@ -14,7 +14,7 @@ from typing import Any
 import registry.conversion
 from registry.blob_store import blob_store
 from registry.conversion.recipes import RECIPES, TRACE, TRACES
-from registry.conversion.report import Report
+from registry.conversion.report import Report, ReportError
 from registry.conversion.worker.job import installed_versions
 from registry.digests import tree_digest
 from registry.models import Artifact, ConversionJob, JobState
@@ -81,7 +81,10 @@ def earlier_with(key: str, job: ConversionJob) -> Earlier | None:
     )
     if found is None:
         return None
-    report = Report.from_json(found.report)
+    try:
+        report = Report.from_json(found.report)
+    except ReportError:  # of a version of Aerogram whose reports had other members
+        return None
     artifacts = {row.sha256: row for row in Artifact.objects.filter(sha256__in=[file.sha256 for file in report.files])}
     if not all(file.sha256 in artifacts and blob_store().exists(file.sha256) for file in report.files):
         return None

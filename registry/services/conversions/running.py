@@ -7,8 +7,9 @@ from django.db import transaction
 
 from registry.blob_store import blob_store
 from registry.conversion import runner
-from registry.conversion.recipes import RECIPES
-from registry.conversion.report import ProducedFile, Report
+from registry.conversion.extras import missing_extras
+from registry.conversion.recipes import RECIPES, TRACE
+from registry.conversion.report import ProducedFile, Report, not_applicable
 from registry.digests import tree_digest
 from registry.models import Artifact, ConversionJob, JobState, Variant, VariantFile
 from registry.models.conversions import cancelled_report
@@ -54,6 +55,9 @@ def _claim_next(queue: str, now: datetime) -> ConversionJob | None:
 
 
 def _run(job: ConversionJob, workspace: Path, clock: Clock) -> None:
+    if reason := _absent_extra(job):
+        _record(job, not_applicable(reason), {}, clock())
+        return
     key = reusing.reuse_key(job)
     earlier = reusing.earlier_with(key, job)
     if earlier is not None:
@@ -65,6 +69,19 @@ def _run(job: ConversionJob, workspace: Path, clock: Clock) -> None:
     report = bench.build(job.recipe, start=start, output=workspace / "output")
     artifacts = _keep_files(workspace / "output", report.files, clock(), beat)
     _record(job, report, artifacts, clock(), reuse_key=key)
+
+
+def _absent_extra(job: ConversionJob) -> str:
+    """Why this worker cannot build a recipe, or a trace that no other recipe starts from; empty when it can.
+
+    Asked here and not when the version is planned: the web server's installation is not the worker's.
+    """
+    missing = missing_extras()
+    recipes = (
+        ConversionJob.objects.starting_from(job).values_list("recipe", flat=True) if job.is_trace else [job.recipe]
+    )
+    reasons = [missing.get(RECIPES[name].family, "") for name in recipes if name in RECIPES]
+    return reasons[0] if reasons and all(reasons) and job.recipe != TRACE else ""
 
 
 def _beat(job: ConversionJob, now: datetime, **told: object) -> None:
