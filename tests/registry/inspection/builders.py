@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -249,3 +250,121 @@ def saved_model(
     )
     meta_graph = message((2, graph), (5, message((1, key), (2, signature))))
     return message((1, 1), (2, meta_graph))
+
+
+# ---- Core ML --------------------------------------------------------------------------------------------------------
+
+
+def mil_type(sizes: Sequence[int], dtype: int = 11) -> bytes:
+    """A tensor of MIL.proto; 11 is float32, 2 a string."""
+    dimensions = [(3, message((1, message((1, size))))) for size in sizes]
+    return message((1, message((1, dtype), (2, len(sizes)), *dimensions)))
+
+
+def mil_named(name: str, value_type: bytes) -> bytes:
+    return message((1, name), (2, value_type))
+
+
+def mil_blob(offset: int, file: str = "@model_path/weights/weight.bin", sizes: Sequence[int] = (1, 2)) -> bytes:
+    return message((2, mil_type(sizes)), (5, message((1, file), (2, offset))))
+
+
+def mil_operation(
+    name: str, inputs: Mapping[str, str], output: bytes, value: bytes = b"", blocks: bytes = b""
+) -> bytes:
+    arguments = [(2, message((1, key), (2, message((1, message((1, one))))))) for key, one in inputs.items()]
+    attributes = [(5, message((1, "val"), (2, value)))] if value else []
+    inner = [(4, blocks)] if blocks else []
+    return message((1, name), *arguments, (3, output), *inner, *attributes)
+
+
+def mil_program(*operations: bytes, opset: str = "CoreML6") -> bytes:
+    block = message((2, "y"), *((3, operation) for operation in operations))
+    function = message((1, mil_named("x", mil_type((1, 2)))), (2, opset), (3, message((1, opset), (2, block))))
+    return message((1, 1), (2, message((1, "main"), (2, function))))
+
+
+ADDITION = (
+    mil_operation("const", {}, mil_named("w", mil_type((1, 2))), mil_blob(64)),
+    mil_operation("add", {"x": "x", "y": "w"}, mil_named("y", mil_type((1, 2)))),
+)
+
+
+def array_feature(name: str, sizes: Sequence[int] = (1, 2), dtype: int = 65568, text: str = "") -> bytes:
+    array = message(*((1, size) for size in sizes), (2, dtype))
+    return message((1, name), *([(2, text)] if text else []), (3, message((5, array))))
+
+
+def coreml_model(
+    program: bytes | None = None, *, version: int = 7, more: Sequence[tuple[int, bytes | int]] = (), kind: int = 502
+) -> bytes:
+    """A specification: y = x + w as an ML program, or what is put in its place."""
+    entries = message((1, "by Ada"), (2, "3"), (3, "Ada"), (4, "MIT"), (100, message((1, "mean"), (2, "127.5"))))
+    description = message((1, array_feature("x", text="a picture")), (10, array_feature("y")), (100, entries))
+    return message(
+        (1, version), (2, description), *more, (kind, mil_program(*ADDITION) if program is None else program)
+    )
+
+
+def weight_file(count: int = 2, length: int | None = None) -> bytes:
+    data = np.ones(count, np.float32).tobytes()
+    described = struct.pack("<IIQQ", 0xDEADBEEF, 2, len(data) if length is None else length, 128)
+    return struct.pack("<II", 1, 2).ljust(64, b"\0") + described.ljust(64, b"\0") + data
+
+
+def coreml_manifest(**changes: Any) -> bytes:
+    items = {
+        "1": {"name": "model.mlmodel", "path": "com.apple.CoreML/model.mlmodel"},
+        "2": {"name": "weights", "path": "com.apple.CoreML/weights"},
+    }
+    return json.dumps({"itemInfoEntries": items, "rootModelIdentifier": "1", **changes}).encode()
+
+
+def coreml_package(model: bytes | None = None, weights: bytes | None = None, **members: bytes) -> dict[str, bytes]:
+    data = "Data/com.apple.CoreML"
+    return {
+        "m.mlpackage/Manifest.json": coreml_manifest(),
+        f"m.mlpackage/{data}/model.mlmodel": coreml_model() if model is None else model,
+        f"m.mlpackage/{data}/weights/weight.bin": weight_file() if weights is None else weights,
+        **members,
+    }
+
+
+# ---- ONNX -----------------------------------------------------------------------------------------------------------
+
+
+def onnx_value(name: str, sizes: Sequence[int | str] = ("n", 2), dtype: int = 1) -> bytes:
+    dimensions = [(1, message((2, size) if isinstance(size, str) else (1, size))) for size in sizes]
+    return message((1, name), (2, message((1, message((1, dtype), (2, message(*dimensions)))))))
+
+
+def onnx_tensor(name: str = "w", sizes: Sequence[int] = (2, 2), raw: bytes | None = None, **more: Any) -> bytes:
+    data = np.eye(*sizes, dtype=np.float32).tobytes() if raw is None else raw
+    return message(*((1, size) for size in sizes), (2, 1), (8, name), (9, data), *more.get("fields", ()))
+
+
+def onnx_node(name: str, inputs: Sequence[str], outputs: Sequence[str], *more: tuple[int, bytes | str | int]) -> bytes:
+    return message(*((1, one) for one in inputs), *((2, one) for one in outputs), (4, name), *more)
+
+
+def onnx_model(
+    nodes: Sequence[bytes] | None = None,
+    *,
+    tensor: bytes | None = None,
+    opsets: Sequence[tuple[str, int]] = (("", 18),),
+    graph_fields: Sequence[tuple[int, bytes]] = (),
+    fields: Sequence[tuple[int, bytes | str | int]] = (),
+    ir_version: int = 9,
+) -> bytes:
+    """y = relu(x w), or what is put in its place."""
+    plain = [onnx_node("MatMul", ["x", "w"], ["h"]), onnx_node("Relu", ["h"], ["y"])]
+    graph = message(
+        *((1, node) for node in (plain if nodes is None else nodes)),
+        (2, "g"),
+        (5, onnx_tensor() if tensor is None else tensor),
+        (11, onnx_value("x")),
+        (12, onnx_value("y")),
+        *graph_fields,
+    )
+    sets = [(8, message((1, domain), (2, version))) for domain, version in opsets]
+    return message((1, ir_version), (2, "tests"), (7, graph), *sets, *fields)
