@@ -18,6 +18,7 @@ from distribution.decision import decide
 from distribution.manifest import canonical_bytes
 from experiments.bucketing import BOUNDARIES, BUCKETS, HASH_VERSION, bucket, in_range, truncated_hash
 from registry.device_classes import DeviceClass, DeviceProfile, compare_versions, match
+from sdk_stubs.vectors.patch_cases import patches
 
 FOLDER = Path(__file__).parent
 LAYER, ARM, SLICE = "layer:6f2c:1", "arm:0b51:7", "holdback:digits:1"
@@ -273,6 +274,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "device_classes.json": device_classes,
     "decisions.json": decisions,
     "canonical_json.json": canonical_json,
+    "patches.json": patches,
 }
 
 
