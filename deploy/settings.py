@@ -125,6 +125,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_ROUTES = {"distribution.tasks.*": {"queue": "publish"}}
 CELERY_BEAT_SCHEDULE = {
     "sweep-lost-jobs": {"task": "registry.tasks.sweep_lost_jobs", "schedule": timedelta(seconds=10)},
+    "sweep-blob-store": {"task": "registry.tasks.sweep_blob_store", "schedule": timedelta(hours=6)},
     "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=5)},
     "renew-online-roles": {"task": "distribution.tasks.renew_online_roles", "schedule": timedelta(hours=1)},
 }
@@ -136,6 +137,12 @@ AEROGRAM_TRACE_TIMEOUT_SECONDS = env.seconds("AEROGRAM_TRACE_TIMEOUT_SECONDS", 6
 AEROGRAM_TRACE_MEMORY_MIB = env.integer("AEROGRAM_TRACE_MEMORY_MIB", 4096, minimum=1024)
 AEROGRAM_RECIPE_TIMEOUT_SECONDS = env.seconds("AEROGRAM_RECIPE_TIMEOUT_SECONDS", 300, minimum=10, maximum=3000)
 AEROGRAM_RECIPE_MEMORY_MIB = env.integer("AEROGRAM_RECIPE_MEMORY_MIB", 2048, minimum=256)
+# Whom root turns into before a model is loaded; an ordinary user's workers stay what they are.
+AEROGRAM_CONVERSION_USER = env.text("AEROGRAM_CONVERSION_USER", "nobody")
+# A worker that runs a job says so every second; one that is silent for so long has lost it.
+AEROGRAM_JOB_SILENCE_SECONDS = env.seconds("AEROGRAM_JOB_SILENCE_SECONDS", 30, minimum=5, maximum=3600)
+# A queued job that nobody took for so long may have lost its message.
+AEROGRAM_JOB_REQUEUE_SECONDS = env.seconds("AEROGRAM_JOB_REQUEUE_SECONDS", 60, minimum=5, maximum=3600)
 AEROGRAM_ONLINE_KEYS_DIR = env.folder("AEROGRAM_ONLINE_KEYS_DIR", VAR_DIR / "keys" / "online")
 # Set for the signer process alone. Empty elsewhere: what cannot be read cannot be stolen.
 AEROGRAM_PUBLISHER_KEYS_DIR = env.text("AEROGRAM_PUBLISHER_KEYS_DIR", "")

@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +22,9 @@ from django.core.files.storage import FileSystemStorage, storages
 
 from registry import errors
 from registry.digests import read_chunks, sha256_of_chunks
+
+PARTIAL = ".partial"
+LEFTOVER_AGE = timedelta(days=1)  # no upload takes so long
 
 
 class LocalBlobStorage(FileSystemStorage):
@@ -51,7 +56,7 @@ class LocalBlobStorage(FileSystemStorage):
 
     def _write_temporary(self, target: Path, chunks: Iterable[bytes]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{uuid.uuid4().hex}.partial"
+        temporary = target.parent / f".{uuid.uuid4().hex}{PARTIAL}"
         try:
             with temporary.open("xb") as stream:
                 for chunk in chunks:
@@ -143,6 +148,17 @@ class BlobStore:
             target.writelines(_counted(read_chunks(source), on_chunk))
         # Its folder keeps others out; the worker it is given to may be another user, whatever our umask says.
         destination.chmod(0o644)
+
+    def remove_leftovers(self, *, now: datetime) -> int:
+        """Remove what writers that were killed left half done, once it is a day old. Returns how many files."""
+        root = Path(self.storage.path(""))
+        removed = 0
+        for path in chain(root.glob("staging/*"), root.rglob(f".*{PARTIAL}")):
+            with suppress(FileNotFoundError):
+                if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - LEFTOVER_AGE:
+                    path.unlink()
+                    removed += 1
+        return removed
 
 
 def _counted(chunks: Iterable[bytes], on_chunk: Callable[[], None]) -> Iterator[bytes]:

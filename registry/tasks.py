@@ -38,6 +38,13 @@ def run_reproduction(reproduction_id: int) -> None:
 
 
 @shared_task
+def sweep_blob_store() -> None:
+    from registry.blob_store import blob_store  # noqa: PLC0415
+
+    blob_store().remove_leftovers(now=timezone.now())
+
+
+@shared_task
 def sweep_lost_jobs() -> None:
     from registry import services  # noqa: PLC0415
 

@@ -127,4 +127,9 @@ def _with_labels(report: Report, version: ModelVersion, output: Path) -> Report:
 
 
 def _limits(base: runner.Limits, timeout_seconds: int, memory_mib: int) -> runner.Limits:
-    return replace(base, wall_seconds=timeout_seconds, resident_bytes=memory_mib << 20)
+    return replace(
+        base,
+        wall_seconds=timeout_seconds,
+        resident_bytes=memory_mib << 20,
+        user=settings.AEROGRAM_CONVERSION_USER,
+    )

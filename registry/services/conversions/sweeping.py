@@ -9,19 +9,15 @@ from registry.services import workspaces
 from registry.services.conversions import queueing
 from registry.services.conversions.following import settle_followers
 
-# A deployment's settings may say otherwise: AEROGRAM_JOB_SILENCE_SECONDS, AEROGRAM_JOB_REQUEUE_SECONDS.
-SILENCE_SECONDS = 30  # a worker that runs a job says so every second
-REQUEUE_SECONDS = 60  # a queued job that nobody took for so long may have lost its message
-
 
 def sweep_lost_jobs(*, now: datetime) -> int:
     """Queue again what a lost worker or a lost message left behind. Returns how many jobs it touched."""
     touched = 0
     for kind in (ConversionJob, Reproduction):
-        for work in kind.objects.silent_since(now - _patience("SILENCE", SILENCE_SECONDS)):
+        for work in kind.objects.silent_since(now - timedelta(seconds=settings.AEROGRAM_JOB_SILENCE_SECONDS)):
             _take_from_lost_worker(work, now)
             touched += 1
-        for work in kind.objects.unclaimed_since(now - _patience("REQUEUE", REQUEUE_SECONDS)):
+        for work in kind.objects.unclaimed_since(now - timedelta(seconds=settings.AEROGRAM_JOB_REQUEUE_SECONDS)):
             touched += _send_again(work, now)
     workspaces.remove_abandoned()
     return touched
@@ -41,7 +37,3 @@ def _send_again(work: Any, now: datetime) -> int:
     if changed:
         queueing.send_on_commit(work)
     return int(changed)
-
-
-def _patience(name: str, default_seconds: int) -> timedelta:
-    return timedelta(seconds=getattr(settings, f"AEROGRAM_JOB_{name}_SECONDS", default_seconds))
