@@ -55,11 +55,22 @@ def _require_same(spec: TensorSpec, wanted: TensorSpec, recipe: Recipe, side: st
 
 def _types(wanted: TensorSpec, recipe: Recipe) -> tuple[str, ...]:
     """The source's own type, or what stands for it; an operator that cannot be quantised keeps its border float32."""
-    kind = np.dtype(wanted.dtype).kind
-    # A ready Core ML package may have float16 features of its own.
-    own = (
-        FEATURE_TYPES.get(kind, wanted.dtype)
-        if recipe.family == "coreml" and wanted.dtype != "float16"
-        else wanted.dtype
-    )
+    # A ready Core ML package may have features of other types than numbers: pictures, say.
+    kind = np.dtype(wanted.dtype).kind if wanted.dtype in np.sctypeDict else ""
+    # And float16 features of its own.
+    stands_for = recipe.family == "coreml" and wanted.dtype != "float16"
+    own = FEATURE_TYPES.get(kind, wanted.dtype) if stands_for else wanted.dtype
     return (recipe.io_dtype, own) if recipe.io_dtype and kind == "f" else (own,)
+
+
+def require_compressed(size_bytes: int, float_bytes: int, recipe: Recipe) -> None:
+    """Raises WorkerError for a recipe that should shrink a file and left it as large as the float one of its format.
+
+    Core ML's tools skip a weight they cannot compress with no more than a line in the log. Recipes that copy the float
+    file, and files of little more than tables, are left out.
+    """
+    if recipe.step.startswith(("copy", "publish")) or recipe.expected_size_ratio >= 1 or float_bytes < TABLES_BYTES:
+        return
+    if size_bytes > LEFT_AS_IT_WAS * float_bytes:
+        got = f"{size_bytes} bytes from {float_bytes}"
+        raise WorkerError("not_compressed", f"expected a file well below the float one; got {got}")
