@@ -114,9 +114,13 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# Longer than the longest conversion, or a job that still runs would be delivered again.
+# Longer than the longest work of one message, or what still runs would be delivered again: a reproduction runs two
+# traces and both processes of a recipe, and copies files between them.
+AEROGRAM_TRACE_TIMEOUT_SECONDS = env.seconds("AEROGRAM_TRACE_TIMEOUT_SECONDS", 600, minimum=10, maximum=3000)
+AEROGRAM_RECIPE_TIMEOUT_SECONDS = env.seconds("AEROGRAM_RECIPE_TIMEOUT_SECONDS", 300, minimum=10, maximum=3000)
+LONGEST_TASK_SECONDS = 2 * AEROGRAM_TRACE_TIMEOUT_SECONDS + 2 * AEROGRAM_RECIPE_TIMEOUT_SECONDS + 600
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": 3600,
+    "visibility_timeout": max(3600, LONGEST_TASK_SECONDS),
     "socket_timeout": 10,
     "socket_connect_timeout": 3,
     # A request that finds the broker away must not wait for it: rows and beat take over (registry/tasks.py).
@@ -133,9 +137,7 @@ CELERY_BEAT_SCHEDULE = {
 # Aerogram ------------------------------------------------------------------------------------------------------------
 AEROGRAM_WORKSPACE_DIR = env.folder("AEROGRAM_WORKSPACE_DIR", VAR_DIR / "workspaces")
 AEROGRAM_MAX_UPLOAD_BYTES = env.integer("AEROGRAM_MAX_UPLOAD_BYTES", 4 << 30, minimum=1 << 20)
-AEROGRAM_TRACE_TIMEOUT_SECONDS = env.seconds("AEROGRAM_TRACE_TIMEOUT_SECONDS", 600, minimum=10, maximum=3000)
 AEROGRAM_TRACE_MEMORY_MIB = env.integer("AEROGRAM_TRACE_MEMORY_MIB", 4096, minimum=1024)
-AEROGRAM_RECIPE_TIMEOUT_SECONDS = env.seconds("AEROGRAM_RECIPE_TIMEOUT_SECONDS", 300, minimum=10, maximum=3000)
 AEROGRAM_RECIPE_MEMORY_MIB = env.integer("AEROGRAM_RECIPE_MEMORY_MIB", 2048, minimum=256)
 # Whom root turns into before a model is loaded; an ordinary user's workers stay what they are.
 AEROGRAM_CONVERSION_USER = env.text("AEROGRAM_CONVERSION_USER", "nobody")
