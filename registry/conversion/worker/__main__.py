@@ -16,6 +16,7 @@ from registry.conversion.report import Failure, Report, State
 from registry.conversion.worker import confine
 from registry.conversion.worker.admission import admit
 from registry.conversion.worker.job import Job, WorkerError, write_result
+from registry.conversion.worker.refusals import first_sentence
 
 WITH_TENSORFLOW = frozenset(trace.step for trace in TRACES.values())
 STEPS = WITH_TENSORFLOW | {*ADOPTION_STEPS.values(), "optimise", "verify"}
@@ -48,7 +49,9 @@ def run(job: Job, isolation: confine.Isolation) -> Report:
         )
     except Exception as error:  # noqa: BLE001 converters raise whatever their translators raise; the log keeps the rest
         traceback.print_exc()
-        return Report(state="failed", error=Failure("converter_error", f"{type(error).__name__}: {error}"[:2000]))
+        return Report(
+            state="failed", error=Failure("converter_error", f"{type(error).__name__}: {first_sentence(str(error))}")
+        )
     return report
 
 

@@ -38,8 +38,9 @@ def clustered(values: Values, clusters: int) -> Values:
         return values
     line = _Line.of(values)
     low, high = float(line.sorted[0]), float(line.sorted[-1])
-    quantiles = np.quantile(line.sorted, (np.arange(clusters) + 0.5) / clusters)
-    spaced = low + (high - low) * (np.arange(clusters) + 0.5) / clusters
+    shares = (np.arange(clusters) + 0.5) / clusters
+    quantiles = np.quantile(line.sorted, shares).astype(np.float64)
+    spaced = low + (high - low) * shares
     best = min((line.converged(start) for start in (quantiles, spaced)), key=line.squared_error)
     return best[_nearest(best, values)].astype(np.float32)
 

@@ -123,8 +123,9 @@ class _Target:
 
 def _target(model: keras.Model, inputs: list[Array], labels: Array | None) -> _Target:
     """The labels for the first output that scores classes; without either, what the model itself said before."""
-    for output in model.outputs if labels is not None else ():
-        if len(output.shape) == 2 and (output.shape[-1] or 0) > int(np.max(labels)) > 0:  # noqa: PLR2004 (batch, classes)
+    highest = -1 if labels is None else int(np.max(labels))
+    for output in model.outputs:
+        if len(output.shape) == 2 and (output.shape[-1] or 0) > highest >= 0:  # noqa: PLR2004 (batch, classes)
             probe = keras.Model(model.inputs, output)
             scores = probe([array[:PROBED_SAMPLES] for array in inputs], training=False)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not _are_probabilities(np.asarray(scores)))

@@ -20,10 +20,15 @@ import tensorflow as tf
 from registry.conversion.report import TensorSpec
 from registry.conversion.worker.golden import Ranges
 from registry.conversion.worker.job import Job, WorkerError
+from registry.conversion.worker.refusals import keras_refusal
 
 Array = npt.NDArray[np.generic]
 
+DEFAULT_SIGNATURE = "serving_default"
 SMALLEST_SCALED_RANGE = 2.0
+_NUMERIC = frozenset(
+    {"bool", "float16", "float32", "float64"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+)
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,31 @@ def distinct(names: Sequence[str]) -> list[str]:
 def fixed_shape(name: str, shape: Sequence[int | None]) -> tuple[int, ...]:
     """Batch 1 and known sizes after it: a model of unknown sizes cannot be checked for every one of them."""
     if not shape or any(size is None for size in shape[1:]):
-        raise WorkerError("unknown_shape", f"expected known sizes after the batch for input {name!r}; got {shape}")
+        raise WorkerError(
+            "unknown_shape",
+            f"expected known sizes after the batch for input {name!r}; got {_sizes(shape)}: give the sizes the app "
+            "will use (keras.Input, or tf.TensorSpec when exporting), and save the model again",
+        )
     if shape[0] not in {None, 1}:
-        raise WorkerError("fixed_batch", f"expected a batch of 1 or of any size for input {name!r}; got {shape[0]}")
+        raise WorkerError(
+            "fixed_batch",
+            f"expected a batch of 1 or of any size for input {name!r}; got {shape[0]}: phones run one sample at a "
+            "time, so save the model with a batch of None or 1",
+        )
     return (1, *(int(size) for size in shape[1:] if size is not None))
 
 
+def _sizes(shape: Sequence[int | None]) -> str:
+    """`(any, any, 3)`; a shape of unknown rank says so."""
+    return f"({', '.join('any' if size is None else str(size) for size in shape)})" if shape else "any rank"
+
+
 def _spec(name: str, shape: Sequence[int | None], dtype: str) -> TensorSpec:
-    if np.dtype(dtype).kind not in "biuf":
-        raise WorkerError("input_type", f"expected a numeric input {name!r}; got {dtype}")
+    if dtype not in _NUMERIC:
+        raise WorkerError(
+            "input_type",
+            f"expected a numeric input {name!r}; got {dtype}: leave what turns it into numbers to the app",
+        )
     return TensorSpec(name, fixed_shape(name, shape), dtype)
 
 
@@ -77,9 +98,7 @@ def load_keras_model(job: Job) -> Any:
     try:
         model = keras.models.load_model(_with_suffix(job), safe_mode=True, compile=False)
     except (ValueError, TypeError, OSError, KeyError, ImportError) as error:
-        raise WorkerError(
-            "keras_refused", f"expected a file that Keras loads in safe mode; got {error}"[:2000]
-        ) from error
+        raise WorkerError("keras_refused", keras_refusal(error)) from error
     if not getattr(model, "inputs", None):
         raise WorkerError("not_built", "expected a Keras model with known inputs; got one that was never built")
     return model
@@ -140,13 +159,11 @@ def _ranges(model: Any, specs: Sequence[TensorSpec]) -> Ranges:
 def _load_saved_model(job: Job) -> Source:
     assert job.source is not None
     loaded = tf.saved_model.load(str(_unpacked(job.source, job.scratch / "saved_model")))
-    serving = loaded.signatures.get("serving_default")
-    if serving is None:
-        raise WorkerError("no_signature", f"expected a signature 'serving_default'; got {list(loaded.signatures)}")
+    serving = loaded.signatures[_served(sorted(loaded.signatures), job.source_signature)]
     tensors = serving.structured_input_signature[1]
     renamed = dict(zip(distinct(list(tensors)), tensors.items(), strict=True))
     specs = tuple(
-        _spec(name, [*(spec.shape.as_list() if spec.shape.rank is not None else [None, None])], spec.dtype.name)
+        _spec(name, spec.shape.as_list() if spec.shape.rank is not None else (), spec.dtype.name)
         for name, (_, spec) in renamed.items()
     )
     outputs = dict(zip(sorted(serving.structured_outputs), distinct(sorted(serving.structured_outputs)), strict=True))
@@ -156,6 +173,23 @@ def _load_saved_model(job: Job) -> Source:
         return {outputs[original]: value for original, value in results.items()}
 
     return Source(call, specs, _module(loaded=loaded), {})
+
+
+def _served(names: Sequence[str], wanted: str) -> str:
+    """The signature that is asked for, or the default one, or the only one."""
+    known = ", ".join(names) or "none"
+    if wanted:
+        if wanted not in names:
+            raise WorkerError("no_signature", f"expected one of the SavedModel's signatures ({known}); got {wanted!r}")
+        return wanted
+    if DEFAULT_SIGNATURE in names:
+        return DEFAULT_SIGNATURE
+    if len(names) != 1:
+        raise WorkerError(
+            "no_signature",
+            f"expected a signature {DEFAULT_SIGNATURE!r}, or only one, or source_signature to name one; got {known}",
+        )
+    return names[0]
 
 
 def _unpacked(source: Path, target: Path) -> Path:
@@ -181,8 +215,11 @@ def outputs_of(function: Any) -> tuple[TensorSpec, ...]:
     """Outputs sorted by name, which is also the order of `function.outputs`."""
     specs = []
     for name, spec in sorted(function.structured_outputs.items()):
-        if None in spec.shape.as_list():
-            raise WorkerError("unknown_shape", f"expected a known shape of output {name!r}; got {spec.shape}")
+        if not spec.shape.is_fully_defined():
+            raise WorkerError(
+                "unknown_shape",
+                f"expected a known shape of output {name!r}; got {spec.shape}: it must not depend on values",
+            )
         specs.append(TensorSpec(name, tuple(spec.shape.as_list()), spec.dtype.name))
     return tuple(specs)
 
