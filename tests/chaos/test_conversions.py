@@ -6,9 +6,12 @@ failure and is reported as such, for a model that crashes its converter would do
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import psutil
 import pytest
 import redis
@@ -28,6 +31,19 @@ class JobRow(NamedTuple):
     state: str
     attempts: int
     report: dict[str, Any]
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A ready float .tflite of one layer, unlike every other: what was converted once would be taken from there."""
+    from tests.sdk.tiny_tflite import float_model
+
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(float_model(np.arange(12, dtype=np.float32).reshape(3, 4) + next(_numbers)))
+    return path
 
 
 def push(stack: Stack, source: Path, recipe: str = RECIPE) -> Callable[[], dict[str, JobRow]]:
@@ -51,10 +67,34 @@ def step_of(process: psutil.Process) -> str:
 
 
 def wait_for_step(stack: Stack, step: str) -> psutil.Process:
+    """The worker at that step: the one that Celery's process started, not what it has forked."""
+
     def found() -> psutil.Process | None:
-        return next((process for process in stack.conversions() if step_of(process) == step), None)
+        running = {process.pid: process for process in stack.conversions()}
+        workers = (process for process in running.values() if process.ppid() not in running)
+        return next((process for process in workers if step_of(process) == step), None)
 
     process: psutil.Process = until(found, f"a conversion process at {step}", PATIENCE_SECONDS, LOOK_SECONDS)
+    return process
+
+
+def is_confined(process: psutil.Process) -> bool:
+    """True once it has limited its addresses: the last thing that it does to itself."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+        return any(line.startswith("Max address space") and "unlimited" not in line for line in lines)
+    return False
+
+
+def wait_for_job(worker: psutil.Process) -> psutil.Process:
+    """The one among its descendants that converts, once it is confined."""
+
+    def found() -> psutil.Process | None:
+        with suppress(psutil.NoSuchProcess):
+            return next(filter(is_confined, worker.children(recursive=True)), None)
+        return None
+
+    process: psutil.Process = until(found, "the conversion process to be confined", PATIENCE_SECONDS, LOOK_SECONDS)
     return process
 
 
@@ -76,14 +116,11 @@ def require_clean_end(stack: Stack, jobs: Callable[[], dict[str, JobRow]]) -> di
     return ended
 
 
-def suspend(process: psutil.Process) -> None:
+def suspend(worker: psutil.Process) -> psutil.Process:
     """Stop a conversion that is confined by now, so that it cannot end by itself before it is looked at."""
-
-    def is_confined() -> bool:
-        return process.rlimit(psutil.RLIMIT_AS)[0] != psutil.RLIM_INFINITY  # the last thing it does to itself
-
-    until(is_confined, "the conversion process to be confined", PATIENCE_SECONDS, LOOK_SECONDS)
-    process.suspend()
+    job = wait_for_job(worker)
+    job.suspend()
+    return job
 
 
 def require_gone(process: psutil.Process) -> None:
@@ -95,25 +132,25 @@ def summary(jobs: dict[str, JobRow]) -> dict[str, tuple[str, int]]:
     return {recipe: (job.state, job.attempts) for recipe, job in jobs.items()}
 
 
-def test_a_worker_killed_right_after_its_claim(stack, tiny_tflite):
-    jobs = push(stack, tiny_tflite)
+def test_a_worker_killed_right_after_its_claim(stack, source):
+    jobs = push(stack, source)
     wait_for_state(jobs, "trace", "running")
     stack.restart("worker")
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 2), RECIPE: ("succeeded", 1)}
 
 
-def test_a_worker_killed_during_a_recipe(stack, tiny_tflite):
-    jobs = push(stack, tiny_tflite)
-    process = wait_for_step(stack, "optimise")
-    suspend(process)
+@pytest.mark.parametrize("step", ["optimise", "verify"])
+def test_a_worker_killed_during_a_recipe(stack, source, step):
+    jobs = push(stack, source)
+    job = suspend(wait_for_step(stack, step))
     stack.restart("worker")
-    require_gone(process)
+    require_gone(job)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 1), RECIPE: ("succeeded", 2)}
 
 
-def test_a_worker_whose_main_process_alone_is_killed(stack, tiny_tflite):
+def test_a_worker_whose_main_process_alone_is_killed(stack, source):
     """Its pool is left to itself: it finishes the job that it has, or gives it up, and goes."""
-    jobs = push(stack, tiny_tflite)
+    jobs = push(stack, source)
     wait_for_step(stack, "verify")
     pool = stack.pool("worker")
     stack.kill_main("worker")
@@ -123,18 +160,18 @@ def test_a_worker_whose_main_process_alone_is_killed(stack, tiny_tflite):
     assert {job.state for job in ended.values()} == {"succeeded"}
 
 
-def test_a_pool_process_killed_alone(stack, tiny_tflite):
-    jobs = push(stack, tiny_tflite)
+def test_a_pool_process_killed_alone(stack, source):
+    jobs = push(stack, source)
     process = wait_for_step(stack, "optimise")
-    suspend(process)
+    job = suspend(process)
     kill_all([process.parent()])
-    require_gone(process)
+    require_gone(job)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 1), RECIPE: ("succeeded", 2)}
     assert stack.children["worker"].is_running()
 
 
-def test_a_worker_killed_between_two_jobs_and_their_messages_lost(stack, tiny_tflite):
-    jobs = push(stack, tiny_tflite)
+def test_a_worker_killed_between_two_jobs_and_their_messages_lost(stack, source):
+    jobs = push(stack, source)
     wait_for_state(jobs, "trace", "succeeded")
     stack.kill("worker")
     with redis.Redis.from_url(stack.services.redis_url) as broker:
@@ -143,24 +180,24 @@ def test_a_worker_killed_between_two_jobs_and_their_messages_lost(stack, tiny_tf
     assert {job.state for job in require_clean_end(stack, jobs).values()} == {"succeeded"}
 
 
-def test_a_conversion_process_killed_is_a_crash_of_its_recipe(stack, tiny_tflite):
-    jobs = push(stack, tiny_tflite)
+def test_a_conversion_process_killed_is_a_crash_of_its_recipe(stack, source):
+    jobs = push(stack, source)
     kill_all([wait_for_step(stack, "optimise")])
     ended = require_clean_end(stack, jobs)
     assert summary(ended) == {"trace": ("succeeded", 1), RECIPE: ("crashed", 1)}
     assert ended[RECIPE].report["error"]["code"] == "SIGKILL"
 
 
-def test_a_conversion_process_killed_at_the_start_fails_what_waits_for_it(stack, tiny_tflite):
-    jobs = push(stack, tiny_tflite)
+def test_a_conversion_process_killed_at_the_start_fails_what_waits_for_it(stack, source):
+    jobs = push(stack, source)
     kill_all([wait_for_step(stack, "adopt")])
     ended = require_clean_end(stack, jobs)
     assert summary(ended) == {"trace": ("crashed", 1), RECIPE: ("failed", 0)}
     assert ended[RECIPE].report["error"]["code"] == "trace_failed"
 
 
-def test_a_job_that_loses_its_worker_every_time_is_given_up(stack, tiny_tflite):
-    jobs = push(stack, tiny_tflite)
+def test_a_job_that_loses_its_worker_every_time_is_given_up(stack, source):
+    jobs = push(stack, source)
     for attempt in range(1, 4):
         until(lambda attempt=attempt: jobs()["trace"].attempts == attempt, f"attempt {attempt}", PATIENCE_SECONDS)
         kill_all([wait_for_step(stack, "adopt").parent()])
@@ -175,9 +212,10 @@ def test_the_converter_killed_during_a_trace(stack, tmp_path):
     source = tmp_path / "tiny.keras"
     write_tiny_keras(source)
     jobs = push(stack, source, "tflite-float32")
-    process = wait_for_step(stack, "trace")
-    until(lambda: process.memory_info().rss > TENSORFLOW_BYTES, "TensorFlow to be loaded", 60, LOOK_SECONDS)
-    suspend(process)
+    worker = wait_for_step(stack, "trace")
+    job = wait_for_job(worker)
+    until(lambda: job.memory_info().rss > TENSORFLOW_BYTES, "TensorFlow to be loaded", 60, LOOK_SECONDS)
+    job.suspend()
     stack.restart("converter")
-    require_gone(process)
+    require_gone(job)
     assert summary(require_clean_end(stack, jobs)) == {"trace": ("succeeded", 2), "tflite-float32": ("succeeded", 1)}
