@@ -31,10 +31,16 @@ def run(job: Job) -> Report:
         )
     schedule = Schedule.of(trace_named(job.trace_recipe).parameters)
     main = Trace.read(job.trace)
+    training = _training_set(job.training_set, main.signature)
+    if training is None and schedule.sparsity * 100 > ONE_SHOT_PERCENT:
+        raise WorkerError(
+            "no_training_set",
+            f"expected a training set to prune more than {ONE_SHOT_PERCENT} % of the weights with; got none, and "
+            "without fine-tuning that destroys a model",
+        )
     progress.tell(job.scratch, "loading", 5)
     model = load_keras_model(job)
     source = source_of(model)
-    training = _training_set(job.training_set, main.signature)
     note = _pruned(model, training, schedule, job)
     progress.tell(job.scratch, "converting", 85)
     function = concrete(source)
@@ -63,11 +69,5 @@ def _pruned(model: object, training: EvaluationSet | None, schedule: Schedule, j
     if training is not None:
         aim = prune_and_train(model, training, schedule, job)
         return f"fine-tuned over {schedule.epochs} epochs of {len(training)} samples towards {aim}"
-    if schedule.sparsity * 100 > ONE_SHOT_PERCENT:
-        raise WorkerError(
-            "no_training_set",
-            f"expected a training set to prune more than {ONE_SHOT_PERCENT} % of the weights with; got none, and "
-            "without fine-tuning that destroys a model",
-        )
     prune_once(model, schedule.sparsity)
     return "pruned in one go, without a training set to fine-tune on"

@@ -19,6 +19,7 @@ class Digits:
     keras: Path
     saved_model: Path
     evaluation_set: Path
+    training_set: Path
     accuracy: float
 
 
@@ -40,7 +41,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     done = subprocess.run([sys.executable, program, folder], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     accuracy = float((folder / "accuracy.txt").read_text())
-    return Digits(folder / "digits.keras", folder / "digits.zip", folder / "evaluation.npz", accuracy)
+    return Digits(
+        folder / "digits.keras", folder / "digits.zip", folder / "evaluation.npz", folder / "training.npz", accuracy
+    )
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ def main(folder: Path) -> None:
     held_out = images[TRAINING_SAMPLES:], labels[TRAINING_SAMPLES:]
     predicted = model.predict(held_out[0], batch_size=1, verbose=0).argmax(axis=1)
     np.savez(folder / "evaluation.npz", image=held_out[0], labels=held_out[1])
+    np.savez(folder / "training.npz", image=images[:TRAINING_SAMPLES], labels=labels[:TRAINING_SAMPLES])
     model.save(folder / "digits.keras")
     model.export(folder / "digits", verbose=False)
     zipped(folder / "digits", folder / "digits.zip")
