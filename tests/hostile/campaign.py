@@ -9,12 +9,11 @@ damage, by the formats' suffixes.
 
 import argparse
 import os
-import resource
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -41,24 +40,28 @@ class Figures:
     peak_bytes: int = 0
 
 
-def read_all(found: Sequence[Mutant], suffix: str, folder: Path) -> tuple[Figures, list[Mutant]]:
-    """The figures, and those that were accepted."""
-    figures, accepted = Figures(), []
+def read_all(found: Iterable[Mutant], suffix: str, folder: Path, keep: int) -> tuple[Figures, list[Mutant]]:
+    """The figures, and `keep` files for the worker: accepted ones first."""
+    figures = Figures()
+    accepted: list[Mutant] = []
+    refused: list[Mutant] = []
     for mutant in found:
         path = folder / f"mutant{suffix}"
         path.write_bytes(mutant.content)
-        before, started = _peak_bytes(), time.perf_counter()
+        before, started = _resident_bytes(), time.perf_counter()
         outcome = _read(path, figures, mutant.name)
         seconds, grown = time.perf_counter() - started, _peak_bytes() - before
         figures.outcomes[outcome] += 1
-        if outcome == "accepted":
-            accepted.append(mutant)
+        kept = accepted if outcome == "accepted" else refused
+        if len(kept) < keep:
+            kept.append(mutant)
+        figures.peak_bytes = max(figures.peak_bytes, grown)
         if seconds > figures.slowest_seconds:
             figures.slowest_seconds, figures.slowest = seconds, mutant.name
         if seconds > MAX_SECONDS or grown > MAX_BYTES:
             figures.findings.append(f"{mutant.name}: {seconds:.1f} s, {grown >> 20} MiB")
-    figures.peak_bytes = _peak_bytes()
-    return figures, accepted
+    first = accepted[: max(round(WORKER_SHARE_ACCEPTED * keep), keep - len(refused))]
+    return figures, first + refused[: keep - len(first)]
 
 
 def _read(path: Path, figures: Figures, name: str) -> str:
@@ -72,8 +75,19 @@ def _read(path: Path, figures: Figures, name: str) -> str:
     return "accepted"
 
 
+def _resident_bytes() -> int:
+    """What this process holds now; the peak is counted anew from here on."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
 def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
 
 
 def work_all(found: Sequence[Mutant], file_format: str, folder: Path) -> Figures:
@@ -105,12 +119,6 @@ def work_all(found: Sequence[Mutant], file_format: str, folder: Path) -> Figures
     return figures
 
 
-def chosen_for_worker(found: Sequence[Mutant], accepted: Sequence[Mutant], count: int) -> list[Mutant]:
-    names = {mutant.name for mutant in accepted}
-    first = list(accepted[: round(WORKER_SHARE_ACCEPTED * count)])
-    return first + [mutant for mutant in found if mutant.name not in names][: count - len(first)]
-
-
 def seeds_of(folder: Path | None, file_format: str) -> list[bytes]:
     suffix = SUFFIXES[file_format]
     paths = sorted(folder.iterdir()) if folder else []
@@ -123,7 +131,7 @@ def _suffix(name: str) -> str:
 
 def _lines(title: str, figures: Figures) -> Iterator[str]:
     total = sum(figures.outcomes.values())
-    peak = f"peak {figures.peak_bytes >> 20} MiB"
+    peak = f"memory at most {figures.peak_bytes >> 20} MiB"
     yield f"{title}: {total} files, slowest {figures.slowest_seconds:.2f} s ({figures.slowest}), {peak}"
     for outcome, count in figures.outcomes.most_common():
         yield f"    {count:5} {outcome}"
@@ -141,14 +149,13 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     findings = 0
     for file_format in given.formats.split(","):
-        found = list(islice(mutants(file_format, seeds_of(given.seeds, file_format), given.seed), given.readers))
+        found = islice(mutants(file_format, seeds_of(given.seeds, file_format), given.seed), given.readers)
         with tempfile.TemporaryDirectory() as folder:
-            figures, accepted = read_all(found, SUFFIXES[file_format], Path(folder))
+            figures, chosen = read_all(found, SUFFIXES[file_format], Path(folder), given.worker)
         _print(f"{file_format} readers", figures)
         findings += len(figures.findings)
         if given.worker:
             with tempfile.TemporaryDirectory() as folder:
-                chosen = chosen_for_worker(found, accepted, given.worker)
                 figures = work_all(chosen, file_format, Path(folder))
             _print(f"{file_format} worker", figures)
             findings += len(figures.findings)
