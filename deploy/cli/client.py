@@ -53,12 +53,20 @@ class ControlPlane:
         notes: str = "",
         recipes: list[str] | None = None,
         on_bytes: Callable[[int], None] = lambda _count: None,
+        profile: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        training_set: Path | None = None,
+        source_signature: str = "",
     ) -> dict[str, Any]:
         """Upload the files, register a version. `on_bytes` hears how many more bytes were sent."""
         body: dict[str, Any] = {"source": self.upload(source, on_bytes)["id"], "notes": notes}
         if evaluation_set is not None:
             body["evaluation_set"] = self.upload(evaluation_set, on_bytes)["id"]
         if labels:
+        if training_set is not None:
+            body["training_set"] = self.upload(training_set, on_bytes)["id"]
+        said = {"profile": profile, "metadata": metadata, "source_signature": source_signature}
+        body |= {name: value for name, value in said.items() if value}
             body["labels"] = labels
         if recipes:
             body["recipes"] = recipes
@@ -93,6 +101,76 @@ class ControlPlane:
         return self._list(f"models/{model}/versions/{number}/variants")
 
     def jobs(self, **conditions: str) -> list[dict[str, Any]]:
+    def matrix(self, model: str, number: int) -> dict[str, Any]:
+        return self._ask("GET", f"models/{model}/versions/{number}/matrix")  # type: ignore[no-any-return]
+
+    def request_recipes(
+        self, model: str, number: int, *, recipes: list[str], profile: str | None = None
+    ) -> dict[str, Any]:
+        body = {name: value for name, value in (("recipes", recipes), ("profile", profile)) if value}
+        return self._make(f"models/{model}/versions/{number}/jobs", body)
+
+    def cancel(self, model: str, number: int, recipe: str | None = None) -> dict[str, Any]:
+        """One conversion, or all of the version."""
+        below = f"jobs/{recipe}/cancel" if recipe else "cancel"
+        return self._ask("POST", f"models/{model}/versions/{number}/{below}")  # type: ignore[no-any-return]
+
+    def retry(self, model: str, number: int, recipe: str) -> dict[str, Any]:
+        return self._ask("POST", f"models/{model}/versions/{number}/jobs/{recipe}/retry")  # type: ignore[no-any-return]
+
+    def prioritise(self, model: str, number: int, recipe: str, priority: int) -> dict[str, Any]:
+        path = f"models/{model}/versions/{number}/jobs/{recipe}/priority"
+        return self._ask("POST", path, json={"priority": priority})  # type: ignore[no-any-return]
+
+    def rebuild(self, model: str, number: int, notes: str = "") -> dict[str, Any]:
+        return self._make(f"models/{model}/versions/{number}/rebuild", {"notes": notes})
+
+    def compare(self, model: str, older: int, newer: int) -> dict[str, Any]:
+        return self._ask("GET", f"models/{model}/versions/{newer}/compare/{older}")  # type: ignore[no-any-return]
+
+    def profiles(self, model: str) -> list[dict[str, Any]]:
+        return self._list(f"models/{model}/profiles")
+
+    def set_profile(self, model: str, name: str, recipes: list[str], *, is_default: bool) -> dict[str, Any]:
+        """Make the profile, or replace the one of that name."""
+        body = {"recipes": recipes, "is_default": is_default}
+        try:
+            return self._make(f"models/{model}/profiles", {"name": name, **body})
+        except ApiError as error:
+            if error.code != "name_taken":
+                raise
+        return self._change("PUT", f"models/{model}/profiles/{name}", body)  # type: ignore[no-any-return]
+
+    def delete_profile(self, model: str, name: str) -> None:
+        self._change("DELETE", f"models/{model}/profiles/{name}")
+
+    def gates(self, model: str) -> dict[str, Any]:
+        return self._ask("GET", f"models/{model}/gates")  # type: ignore[no-any-return]
+
+    def set_gates(self, model: str, gates: dict[str, Any]) -> dict[str, Any]:
+        return self._change("PUT", f"models/{model}/gates", gates)  # type: ignore[no-any-return]
+
+    def override(self, model: str, number: int, variant: str, reason: str) -> dict[str, Any]:
+        return self._make(f"models/{model}/versions/{number}/variants/{variant}/override", {"reason": reason})
+
+    def report_benchmark(self, model: str, number: int, variant: str, measured: dict[str, Any]) -> dict[str, Any]:
+        return self._make(f"models/{model}/versions/{number}/variants/{variant}/benchmarks", measured)
+
+    def watch_reproduction(
+        self, model: str, number: int, variant: str, *, timeout_seconds: float, every_seconds: float = 0.5
+    ) -> Iterator[dict[str, Any]]:
+        """Ask for a second build and tell of it again and again until it is done. Raises `TimeoutError`."""
+        path = f"models/{model}/versions/{number}/variants/{variant}/reproductions"
+        row = self._make(path, {})
+        end = time.monotonic() + timeout_seconds
+        while row["state"] in UNFINISHED:
+            yield row
+            if time.monotonic() > end:
+                raise TimeoutError(f"expected {variant} to be built again within {timeout_seconds} s, it is not")
+            time.sleep(every_seconds)
+            row = self._ask("GET", f"{path}/{row['id']}")
+        yield row
+
         return self._list("jobs", conditions)
 
     def yank(self, model: str, number: int, reason: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ ROWS = {
     "tokens": ("id", "name", "role", "application", "expires_at"),
 }
 
+ENDINGS = ("succeeded", "failed", "timed_out", "out_of_memory", "crashed", "parity_missed", "cancelled")
+
 
 def _shown(kind: str, rows: list[dict[str, Any]], *, as_json: bool) -> list[dict[str, Any]]:
     if not as_json:
@@ -29,7 +31,7 @@ def _shown(kind: str, rows: list[dict[str, Any]], *, as_json: bool) -> list[dict
 
 @cli.command()
 @click.option("--model")
-@click.option("--state", type=click.Choice([*sorted(UNFINISHED), "succeeded", "failed", "timed_out", "crashed"]))
+@click.option("--state", type=click.Choice([*sorted(UNFINISHED), *ENDINGS]))
 @verb
 def jobs(server: ControlPlane, *, model: str | None, state: str | None, as_json: bool) -> Any:
     """List conversions of all models, newest first."""

@@ -8,12 +8,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from deploy.cli.client import UNFINISHED, ControlPlane
 
-STATE_STYLE = {"succeeded": "green", "not_applicable": "dim", "running": "cyan", "waiting": "dim", "queued": "dim"}
+STATE_STYLE = {"succeeded": "green", "not_applicable": "dim", "running": "cyan", "cancelled": "dim"}
+STATE_STYLE |= dict.fromkeys(("waiting", "queued"), "dim")
 
 
 @contextmanager
@@ -29,21 +30,129 @@ def transfer(console: Console, *, quiet: bool, files: list[Path | None]) -> Iter
 def follow_conversions(
     console: Console, server: ControlPlane, model: str, number: int, *, timeout_seconds: float, quiet: bool
 ) -> dict[str, Any]:
-    """A bar over the conversions of a version, until none is open. Returns the version."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    """A line for every recipe with its step and percent, until none is open. Returns the version."""
     version: dict[str, Any] = {}
-    with Progress(*columns, console=console, disable=quiet) as progress:
-        task = progress.add_task(f"Converting {model}:{number}", total=None)
+    with _live_bars(console, quiet=quiet) as progress:
+        bars: dict[str, TaskID] = {}
         for version in server.watch_conversions(model, number, timeout_seconds=timeout_seconds):
-            jobs = version["jobs"]
-            running = [job["recipe"] for job in jobs if job["state"] == "running"]
-            progress.update(
-                task,
-                total=len(jobs),
-                completed=sum(job["state"] not in UNFINISHED for job in jobs),
-                description=f"Converting {model}:{number} {', '.join(running)}".strip(),
-            )
+            for job in version["jobs"]:
+                if job["recipe"] not in bars:
+                    bars[job["recipe"]] = progress.add_task(job["recipe"], total=100, told="")
+                progress.update(bars[job["recipe"]], completed=_percent(job), told=_told(job))
     return version
+
+
+def follow_reproduction(
+    console: Console,
+    server: ControlPlane,
+    model: str,
+    number: int,
+    variant: str,
+    *,
+    timeout_seconds: float,
+    quiet: bool,
+) -> dict[str, Any]:
+    """One line with the step and percent of a second build. Returns the comparison."""
+    row: dict[str, Any] = {}
+    with _live_bars(console, quiet=quiet) as progress:
+        bar = progress.add_task(variant, total=100, told="")
+        for row in server.watch_reproduction(model, number, variant, timeout_seconds=timeout_seconds):
+            progress.update(bar, completed=_percent(row), told=_told(row))
+    return row
+
+
+def _live_bars(console: Console, *, quiet: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    return Progress(*columns, TextColumn("{task.fields[told]}"), console=console, disable=quiet)
+
+
+def _percent(job: dict[str, Any]) -> int:
+    return int(job["progress"].get("percent", 0)) if job["state"] in UNFINISHED else 100
+
+
+def _told(job: dict[str, Any]) -> str:
+    """The step while it runs, else its state."""
+    return str(job["progress"].get("step") or job["state"]) if job["state"] == "running" else str(job["state"])
+
+
+def print_reproduction(console: Console, row: dict[str, Any]) -> None:
+    """Every file, equal or different, then the converters that differ."""
+    for file in row["files"]:
+        words = "[green]equal[/green]" if file["is_equal"] else "[red]different[/red]"
+        got = "" if file["is_equal"] else f", expected {_short(file['expected'])}, got {_short(file['got'])}"
+        console.print(f"{words}  {escape(file['path'])}{got}")
+    for name, versions in row["converter_versions"].items():
+        then, now = versions["then"] or "none", versions["now"] or "none"
+        console.print(f"[yellow]converter[/yellow]  {name}: {then} then, {now} now")
+    detail = f": {row['detail']}" if row["detail"] else ""
+    console.print(f"The second build is {row['state']}{escape(detail)}")
+
+
+def _short(sha256: str | None) -> str:
+    return f"{sha256[:16]}…" if sha256 else "no such file"
+
+
+def matrix_table(document: dict[str, Any]) -> Table:
+    """One line a recipe, from its place in the queue to what it cost."""
+    table = Table(title=f"{document['model']} version {document['version']}")
+    for name in ("recipe", "state"):
+        table.add_column(name, overflow="fold")
+    for name in ("bytes", "zstd", "accuracy", "lost", "host latency"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("gates", overflow="fold")
+    for row in document["rows"]:
+        style = STATE_STYLE.get(row["state"], "red")
+        state = f"{row['step'] or row['state']} {row['percent']} %" if row["state"] == "running" else _state(row)
+        reused = f" (of {row['reused_from']})" if row["reused_from"] else ""
+        table.add_row(row["recipe"], f"[{style}]{escape(state + reused)}[/{style}]", *_costs(row), _gates(row))
+    return table
+
+
+def _costs(row: dict[str, Any]) -> tuple[str, ...]:
+    accuracy, lost, latency = row["accuracy"], row["accuracy_lost"], row["latency_host"]
+    return (
+        _number(row["size_bytes"]),
+        _number(row["compressed_size_bytes"]),
+        f"{accuracy['value']:.4f}" if accuracy else "–",
+        "–" if lost is None else f"{lost:+.4f}",
+        f"{latency['p50_us']:,.0f} µs" if latency else "–",
+    )
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _gates(row: dict[str, Any]) -> str:
+    if row["uncovered"]:
+        return "[red]blocked[/red]: " + escape("; ".join(f"{miss['code']} {miss['got']}" for miss in row["uncovered"]))
+    return "[yellow]overridden[/yellow]" if row["misses"] else "kept" if row["size_bytes"] is not None else "–"
+
+
+def comparison_table(document: dict[str, Any]) -> Table:
+    table = Table(title=f"{document['model']}: version {document['newer']} against {document['older']}")
+    table.add_column("recipe", overflow="fold")
+    for name in ("bytes", "change", "worse by", "95 %", "latency ratio"):
+        table.add_column(name, justify="right", overflow="fold")
+    for row in document["rows"]:
+        table.add_row(row["recipe"], *_difference(row))
+    return table
+
+
+def _difference(row: dict[str, Any]) -> tuple[str, ...]:
+    older, newer, difference = row["older"], row["newer"], row["difference"]
+    if difference is None:
+        missing = "not in the older" if older is None else "not in the newer" if newer is None else "not built"
+        return (_number(newer["size_bytes"]) if newer else "–", missing, "–", "–", "–")
+    lost = difference["lost"][0] if difference["lost"] else None
+    ratio = difference["latency_ratio"]
+    return (
+        _number(newer["size_bytes"]),
+        f"{difference['size_bytes']:+,}",
+        f"{lost['lost']:+.4f}" if lost else "–",
+        f"{lost['low']:+.4f} … {lost['high']:+.4f}" if lost else "–",
+        "–" if ratio is None else f"{ratio:.2f}",
+    )
 
 
 def variant_table(version: dict[str, Any], variants: list[dict[str, Any]]) -> Table:

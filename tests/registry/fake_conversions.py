@@ -59,7 +59,7 @@ class FakeRunner:
             entry=next(iter(contents)),
             converter_versions={"keras": "3.15.1"},
             parity=None if role == "trace" else Parity(0.0, 0.0, 1.0, 8),
-            accuracy=None if role == "trace" else Accuracy("top1", 0.95, 0.99, 100, 0.9, 0.98),
+            accuracy=None if role == "trace" else Accuracy("accuracy", 0.95, 0.99, 100, 0.9, 0.98),
             error=None if state == JobState.SUCCEEDED else Failure("broken", "expected a model, got a stone"),
         )
 
