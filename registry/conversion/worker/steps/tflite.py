@@ -11,15 +11,13 @@ from registry.conversion.recipes import Recipe
 from registry.conversion.worker import progress
 from registry.conversion.worker.clustering import cluster_weights
 from registry.conversion.worker.job import Job, WorkerError
+from registry.conversion.worker.promises import TABLES_BYTES, require_compressed
 from registry.conversion.worker.quantiser import quantised
 from registry.conversion.worker.tflite_border import with_uint8_border
 from registry.conversion.worker.tflite_weights import WeightTensor, weights_of, zero_share
 from registry.conversion.worker.trace_files import Trace
 
 VERSIONS_OF = ("ai-edge-quantizer", "ai-edge-litert", "numpy")
-# A model's tables (names, shapes, operators) stay as large as they are, whatever its weights shrink to.
-TABLES_BYTES = 16 * 1024
-LEFT_AS_IT_WAS = 0.95
 # Pruning leaves small tensors alone; what it does prune may miss its share by rounding.
 SPARSITY_TOLERANCE = 0.01
 
@@ -120,9 +118,7 @@ def _zeros(values: np.ndarray) -> tuple[int, int]:
 
 def size_notes(source_bytes: int, variant_bytes: int, recipe: Recipe) -> Notes:
     """Raises WorkerError for a file that was silently left uncompressed; a note when part of it was."""
-    if source_bytes >= TABLES_BYTES and variant_bytes > LEFT_AS_IT_WAS * source_bytes:
-        got = f"{variant_bytes} bytes from {source_bytes}"
-        raise WorkerError("not_compressed", f"expected a file well below the float32 one; got {got}")
+    require_compressed(variant_bytes, source_bytes, recipe)
     expected = round(recipe.expected_size_ratio * source_bytes) + TABLES_BYTES
     if variant_bytes <= expected:
         return ()
