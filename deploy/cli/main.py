@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from deploy.cli import administration, lists, views
+from deploy.cli import administration, conversions, lists, views
 from deploy.cli.client import ControlPlane
 from deploy.cli.group import NOT_CONVERTED, cli, console, verb
 
-__all__ = ["administration", "cli", "lists", "main"]
+__all__ = ["administration", "cli", "conversions", "lists", "main"]
 
 
 @cli.command()
@@ -22,7 +22,11 @@ __all__ = ["administration", "cli", "lists", "main"]
 @click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--evaluation-set", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="An .npz file.")
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One label a line.")
+@click.option("--training-set", type=conversions.readable, help="An .npz file: what pruning trains on again.")
+@click.option("--metadata", type=conversions.readable, help="A JSON file: names, normalisation, author.")
+@click.option("--signature", "source_signature", default="", help="Which signature of a SavedModel.")
 @click.option("--recipe", "recipes", multiple=True, help="Only these; may be given several times.")
+@click.option("--profile", help="The recipes of this profile of the model.")
 @click.option("--notes", default="")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Stay until the conversions end.")
 @click.option("--timeout", "timeout_seconds", default=1800.0, show_default=True)
@@ -34,14 +38,18 @@ def push(
     source: Path,
     evaluation_set: Path | None,
     labels: Path | None,
+    training_set: Path | None,
+    metadata: Path | None,
+    source_signature: str,
     recipes: tuple[str, ...],
+    profile: str | None,
     notes: str,
     wait: bool,
     timeout_seconds: float,
     as_json: bool,
 ) -> Any:
-    """Register SOURCE (.keras, SavedModel .zip or .tflite) as a new version of MODEL and convert it."""
-    with views.transfer(console, quiet=as_json, files=[source, evaluation_set]) as on_bytes:
+    """Register SOURCE (.keras, SavedModel .zip, .tflite, .onnx or Core ML) as a new version of MODEL and convert it."""
+    with views.transfer(console, quiet=as_json, files=[source, evaluation_set, training_set]) as on_bytes:
         version = server.push(
             model=model,
             source=source,
@@ -49,6 +57,10 @@ def push(
             labels=labels.read_text().splitlines() if labels else None,
             notes=notes,
             recipes=list(recipes) or None,
+            profile=profile,
+            metadata=conversions.json_of(metadata) if metadata else None,
+            training_set=training_set,
+            source_signature=source_signature,
             on_bytes=on_bytes,
         )
     if not wait:
