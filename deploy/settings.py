@@ -132,6 +132,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-blob-store": {"task": "registry.tasks.sweep_blob_store", "schedule": timedelta(hours=6)},
     "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=5)},
     "renew-online-roles": {"task": "distribution.tasks.renew_online_roles", "schedule": timedelta(hours=1)},
+    "renew-patches": {"task": "distribution.tasks.renew_patches", "schedule": timedelta(minutes=30)},
 }
 
 # Aerogram ------------------------------------------------------------------------------------------------------------
@@ -145,9 +146,14 @@ AEROGRAM_CONVERSION_USER = env.text("AEROGRAM_CONVERSION_USER", "nobody")
 AEROGRAM_JOB_SILENCE_SECONDS = env.seconds("AEROGRAM_JOB_SILENCE_SECONDS", 30, minimum=5, maximum=3600)
 # A queued job that nobody took for so long may have lost its message.
 AEROGRAM_JOB_REQUEUE_SECONDS = env.seconds("AEROGRAM_JOB_REQUEUE_SECONDS", 60, minimum=5, maximum=3600)
+# Of the process that makes one patch. The memory also caps the files it is made for: a sixteenth of it each.
+AEROGRAM_PATCH_MEMORY_MIB = env.integer("AEROGRAM_PATCH_MEMORY_MIB", 2048, minimum=512)
+AEROGRAM_PATCH_TIMEOUT_SECONDS = env.seconds("AEROGRAM_PATCH_TIMEOUT_SECONDS", 600, minimum=10, maximum=3000)
 AEROGRAM_ONLINE_KEYS_DIR = env.folder("AEROGRAM_ONLINE_KEYS_DIR", VAR_DIR / "keys" / "online")
 # Set for the signer process alone. Empty elsewhere: what cannot be read cannot be stolen.
 AEROGRAM_PUBLISHER_KEYS_DIR = env.text("AEROGRAM_PUBLISHER_KEYS_DIR", "")
+# Who signs for a role where it is not a key in one of the folders: `application/role=uri`, separated by commas.
+AEROGRAM_SIGNERS = env.items("AEROGRAM_SIGNERS", [])
 AEROGRAM_DEVICE_URL = env.url("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001", schemes=["http", "https"])
 AEROGRAM_POLL_AFTER_SECONDS = env.seconds("AEROGRAM_POLL_AFTER_SECONDS", 14400, minimum=60, maximum=86400)
 

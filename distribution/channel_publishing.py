@@ -1,5 +1,6 @@
 """One channel's part of a revision: its manifests, its catalog and its release index."""
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -63,7 +64,9 @@ class ChannelPublisher:
     def _current_index(self) -> Targets | None:
         version = self.before.role_versions.get(self.role) if self.before else None
         metadata = self.signer.tree.targets(self.role, version) if version else None
-        return metadata.signed if metadata else None
+        if metadata is None or set(metadata.signatures) != set(self.signer.keyids(self.role)):
+            return None  # not there, or its key was replaced
+        return metadata.signed
 
     def _is_ageing(self, expires: datetime) -> bool:
         return is_past_half_life(self.role, expires, self.signer.now)
@@ -93,12 +96,13 @@ class ChannelPublisher:
     def _manifest_set(self, plan: ModelPlan) -> ManifestSet:
         """The manifests as they were signed before, or signed anew with the next version."""
         known = ManifestSet.objects.filter(channel=self.channel, model=plan.model).first()
-        if known and known.fingerprint == plan.fingerprint and not self._is_ageing(known.expires_at):
+        fingerprint = self._fingerprint(plan)
+        if known and known.fingerprint == fingerprint and not self._is_ageing(known.expires_at):
             return known
         row = known or ManifestSet(channel=self.channel, model=plan.model, version=0)
         in_tree = self.signer.tree.highest_manifest_version(self.channel.slug, plan.model.slug)
         row.version = max(row.version, in_tree) + 1
-        row.fingerprint, row.expires_at = plan.fingerprint, expiry(self.role, self.signer.now)
+        row.fingerprint, row.expires_at = fingerprint, expiry(self.role, self.signer.now)
         row.references = {}
         for manifest in plan.manifests:
             versioned = with_version(manifest, version=row.version, expires=row.expires_at)
@@ -106,3 +110,8 @@ class ChannelPublisher:
             row.references[stored.path] = {"path": stored.path, "sha256": stored.sha256, "length": stored.length}
         self.manifest_sets.append(row)
         return row
+
+    def _fingerprint(self, plan: ModelPlan) -> str:
+        """Of what is said and of whose keys say it: manifests are signed anew when a key is replaced."""
+        keyids = " ".join(self.signer.keyids(self.role))
+        return hashlib.sha256(f"{plan.fingerprint} {keyids}".encode()).hexdigest()

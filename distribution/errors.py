@@ -57,3 +57,39 @@ class ReleaseNotFound(NotFound):
 
 class RootNotSigned(Unavailable):
     code = "root_not_signed"
+
+
+class KeyNotInRoot(Unavailable):
+    """The server holds no key that the root names: nobody would believe what it signs. A ceremony must name one."""
+
+    code = "key_not_in_root"
+
+
+class OfflineTargetsRefused(Invalid):
+    """Targets signed elsewhere say other things than the rows, or less than devices have already."""
+
+    code = "offline_targets_refused"
+
+
+class RootOrphansTargets(Conflict):
+    """Under the new root nobody would believe the targets: sign them with its key first, or send them along."""
+
+    code = "root_orphans_targets"
+
+
+class RoleHeldHere(Conflict):
+    """The server makes this role's key itself."""
+
+    code = "role_held_here"
+
+
+class NotReleased(NotFound):
+    """No release of the model is at devices of the channel."""
+
+    code = "not_released"
+
+
+class EmbeddedFileUnknown(Invalid):
+    """Bytes are named by a digest that no file of the application has."""
+
+    code = "embedded_file_unknown"

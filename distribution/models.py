@@ -115,6 +115,8 @@ class SignedDocument(models.Model):
     length = models.PositiveIntegerField()
     expires_at = models.DateTimeField()
     signed_at = models.DateTimeField()
+    # Whoever brought it, when it was signed elsewhere. Once a root was, the server signs none itself.
+    imported_by = models.CharField(max_length=150, blank=True, default="", db_default="")
 
     class Meta:
         ordering = ["-id"]

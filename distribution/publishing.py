@@ -18,17 +18,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.conf import settings
 from django.db import connection, transaction
-from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets
+from tuf.api.exceptions import UnsignedMetadataError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets
 
 from distribution import errors
 from distribution.channel_publishing import ChannelPublisher
 from distribution.models import Release, Revision, SignedDocument, TrustRole
-from distribution.trust.keys import KeyFolder
+from distribution.trust.configured import online_keys
+from distribution.trust.expected import signed_model_roles
 from distribution.trust.online import OnlineSigner
 from distribution.trust.publisher import latest_version
-from distribution.trust.roles import SNAPSHOT, TARGETS, TIMESTAMP, expiry, is_past_half_life, releases_role
+from distribution.trust.roles import (
+    SNAPSHOT,
+    TARGETS,
+    TIMESTAMP,
+    expiry,
+    is_past_half_life,
+    is_timestamp_due,
+    releases_role,
+)
 from distribution.trust.tree import SignedTree, TreePointer
 from registry.blob_store import blob_store
 from registry.models import Application, PublishRequest
@@ -59,15 +68,19 @@ def publish_application(application: Application, *, clock: Clock) -> Revision |
 
 
 def ensure_online_roles(application: Application) -> None:
-    """Make the keys of online roles that have none yet, and tell the publisher their public halves."""
-    keys = KeyFolder(settings.AEROGRAM_ONLINE_KEYS_DIR)
+    """Make the keys of online roles that have none yet, and tell the publisher the wanted ones' public halves."""
+    keys = online_keys()
     channels = application.channels.values_list("slug", flat=True)
-    known = set(application.trust_roles.values_list("name", flat=True))
+    known = dict(application.trust_roles.values_list("name", "keyid"))
     for name in (SNAPSHOT, TIMESTAMP, *map(releases_role, channels)):
-        if name not in known:
-            public_key = keys.signer_or_new(application.slug, name).public_key
-            TrustRole.objects.create(
-                application=application, name=name, keyid=public_key.keyid, public_key=public_key.to_dict()
+        # A key that there was and that is gone is trouble, and no reason to make another one.
+        find = keys.signers if name in known else keys.signers_or_new
+        public_key = find(application.slug, name)[0].public_key
+        if known.get(name) != public_key.keyid:
+            TrustRole.objects.update_or_create(
+                application=application,
+                name=name,
+                defaults={"keyid": public_key.keyid, "public_key": public_key.to_dict()},
             )
 
 
@@ -89,7 +102,9 @@ class _Run:
     application: Application
     signer: OnlineSigner
     before: TreePointer | None
+    root: Root
     targets: Targets
+    models: dict[str, Targets] = field(default_factory=dict)
     channels: list[ChannelPublisher] = field(default_factory=list)
 
     @classmethod
@@ -97,17 +112,19 @@ class _Run:
         """None while the publisher has not signed the application's root and targets."""
         tree = SignedTree(blob_store(), application.slug)
         targets: Metadata[Targets] | None = tree.targets(TARGETS, latest_version(application, TARGETS))
-        if targets is None or tree.root() is None:
+        root = tree.root()
+        if targets is None or root is None:
             return None
-        signer = OnlineSigner(application, now, tree, KeyFolder(settings.AEROGRAM_ONLINE_KEYS_DIR))
-        return cls(application, signer, tree.current(), targets.signed)
+        signer = OnlineSigner(application, now, tree, online_keys())
+        models = signed_model_roles(application, tree, targets.signed)
+        return cls(application, signer, tree.current(), root.signed, targets.signed, models)
 
     def prepare(self) -> Revision | None:
         """Write everything but the pointer and commit the fence. None when the tree says it all already."""
         meta = self._publish_roles()
         if self._is_current({name.removesuffix(".json"): entry.version for name, entry in meta.items()}):
             return None
-        for target in self.targets.targets.values():
+        for target in self._signed_files().values():
             self.signer.tree.link_blob(target.hashes["sha256"])
         number = self._next_number()
         expires = expiry(SNAPSHOT, self.signer.now)
@@ -119,7 +136,10 @@ class _Run:
         newest = self.application.revisions.order_by("number").last()
         if newest != revision:
             raise errors.RevisionOvertaken(f"expected {revision} to be the newest, found {newest}")
-        self.signer.tree.write_timestamp(self.signer.timestamp(revision.number))
+        timestamp = self.signer.timestamp(revision.number)
+        self._require_trusted(TIMESTAMP, timestamp)
+        self._require_trusted(SNAPSHOT, self.signer.tree.read(self.signer.tree.role_path(SNAPSHOT, revision.number)))
+        self.signer.tree.write_timestamp(timestamp)
         logger.info("revision published: application=%s revision=%s", self.application.slug, revision.number)
 
     def settle(self, now: datetime) -> None:
@@ -133,14 +153,32 @@ class _Run:
                 published_at=now
             )
 
+    def _signed_files(self) -> dict[str, TargetFile]:
+        """All that the publisher has signed, by himself or by the roles of models he delegated to."""
+        delegated = {path: file for model in self.models.values() for path, file in model.targets.items()}
+        return {**self.targets.targets, **delegated}
+
+    def _require_trusted(self, role: str, content: bytes | None) -> None:
+        """A pointer that no client would believe must not replace one that clients believe."""
+        document = Metadata[Snapshot].from_bytes(content or b"")
+        try:
+            self.root.verify_delegate(role, document.signed_bytes, document.signatures)
+        except UnsignedMetadataError as error:
+            raise errors.KeyNotInRoot(
+                f"{role}: expected root {self.root.version} to name a key that this server holds: {error}"
+            ) from error
+
     def _publish_roles(self) -> dict[str, MetaFile]:
         """What the snapshot lists: the publisher's targets, and the release index of each channel it delegated to."""
         meta = {f"{TARGETS}.json": self.signer.meta_file(TARGETS, self.targets.version)}
+        for role, model in self.models.items():
+            meta[f"{role}.json"] = self.signer.meta_file(role, model.version)
+        signed_files = self._signed_files()
         delegated = (self.targets.delegations.roles or {}) if self.targets.delegations else {}
         for channel in self.application.channels.select_related("application"):
             if releases_role(channel.slug) in delegated:
                 publisher = ChannelPublisher(channel, self.signer, self.before)
-                version = publisher.publish(self.targets.targets)
+                version = publisher.publish(signed_files)
                 meta[f"{publisher.role}.json"] = self.signer.meta_file(publisher.role, version)
                 self.channels.append(publisher)
         return meta
@@ -166,7 +204,9 @@ class _Run:
             before is not None
             and before.role_versions == versions
             and before.revision == self._newest_revision()
-            and not is_past_half_life(TIMESTAMP, before.timestamp_expires_at, now)
+            and before.timestamp_keyids == set(self.signer.keyids(TIMESTAMP))
+            and before.snapshot_keyids == set(self.signer.keyids(SNAPSHOT))
+            and not is_timestamp_due(before.timestamp_expires_at, now)
             and not is_past_half_life(SNAPSHOT, before.snapshot_expires_at, now)
         )
 

@@ -116,6 +116,11 @@ def raise_minimum_release_counter(
         request_publish(model.application, f"minimum of {model}", now)
 
 
+def minimum_release_counter(model: RegisteredModel) -> int:
+    """What the publisher was asked for last; 1 where nobody asked."""
+    return MinimumReleaseCounter.objects.filter(model=model).values_list("value", flat=True).first() or 1
+
+
 def request_publish(application: Application, reason: str, now: datetime) -> None:
     """Note that devices should see a change, and run publishing when the transaction stands."""
     from distribution import tasks  # noqa: PLC0415 - tasks call services

@@ -81,11 +81,11 @@ def version(app: Application, model: str = "digits") -> ModelVersion:
     )
 
 
-def variant(of: ModelVersion, name: str = "tflite-float32") -> Variant:
+def variant(of: ModelVersion, name: str = "tflite-float32", contents: dict[str, bytes] | None = None) -> Variant:
     """A variant with a model file and sanity vectors, as a conversion would leave it."""
     recipe = RECIPES[name]
     sanity = json.dumps({"tolerance": "0.02", "samples": []}).encode()
-    contents = {recipe.entry: f"bytes of {of} {name}".encode(), "sanity.json": sanity}
+    contents = contents or {recipe.entry: f"bytes of {of} {name}".encode(), "sanity.json": sanity}
     artifacts = {path: artifact(content) for path, content in contents.items()}
     tensor = {"name": "image", "shape": [1, 32, 32, 1], "dtype": "float32", "quantization": None}
     row = Variant.objects.create(

@@ -39,6 +39,7 @@ class ControlPlane:
         self.application = application
         self.http = http or httpx.Client(timeout=TIMEOUT_SECONDS)
         self.http.headers["Authorization"] = f"Bearer {token}"
+        self.has_token = bool(token)
 
     def close(self) -> None:
         self.http.close()
@@ -52,21 +53,21 @@ class ControlPlane:
         labels: list[str] | None = None,
         notes: str = "",
         recipes: list[str] | None = None,
-        on_bytes: Callable[[int], None] = lambda _count: None,
         profile: str | None = None,
         metadata: dict[str, Any] | None = None,
         training_set: Path | None = None,
         source_signature: str = "",
+        on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> dict[str, Any]:
         """Upload the files, register a version. `on_bytes` hears how many more bytes were sent."""
         body: dict[str, Any] = {"source": self.upload(source, on_bytes)["id"], "notes": notes}
         if evaluation_set is not None:
             body["evaluation_set"] = self.upload(evaluation_set, on_bytes)["id"]
-        if labels:
         if training_set is not None:
             body["training_set"] = self.upload(training_set, on_bytes)["id"]
         said = {"profile": profile, "metadata": metadata, "source_signature": source_signature}
         body |= {name: value for name, value in said.items() if value}
+        if labels:
             body["labels"] = labels
         if recipes:
             body["recipes"] = recipes
@@ -100,7 +101,6 @@ class ControlPlane:
     def variants(self, model: str, number: int) -> list[dict[str, Any]]:
         return self._list(f"models/{model}/versions/{number}/variants")
 
-    def jobs(self, **conditions: str) -> list[dict[str, Any]]:
     def matrix(self, model: str, number: int) -> dict[str, Any]:
         return self._ask("GET", f"models/{model}/versions/{number}/matrix")  # type: ignore[no-any-return]
 
@@ -171,6 +171,7 @@ class ControlPlane:
             row = self._ask("GET", f"{path}/{row['id']}")
         yield row
 
+    def jobs(self, **conditions: str) -> list[dict[str, Any]]:
         return self._list("jobs", conditions)
 
     def yank(self, model: str, number: int, reason: str) -> dict[str, Any]:
@@ -229,6 +230,35 @@ class ControlPlane:
 
     def root(self) -> dict[str, Any]:
         return self._ask("GET", "trust/root")  # type: ignore[no-any-return]
+
+    def import_root(self, root: dict[str, Any], targets: dict[str, Any] | None) -> dict[str, Any]:
+        return self._ask("POST", "trust/root", json={"root": root, "targets": targets})  # type: ignore[no-any-return]
+
+    def pending_targets(self, role: str) -> dict[str, Any]:
+        return self._ask("GET", "trust/targets", params={"role": role})  # type: ignore[no-any-return]
+
+    def import_targets(self, role: str, targets: dict[str, Any]) -> dict[str, Any]:
+        return self._ask("POST", "trust/targets", json={"role": role, "targets": targets})  # type: ignore[no-any-return]
+
+    def trust_keys(self) -> dict[str, Any]:
+        return self._ask("GET", "trust/keys")  # type: ignore[no-any-return]
+
+    def tell_key(self, role: str, key: dict[str, Any]) -> dict[str, Any]:
+        return self._ask("POST", "trust/keys", json={"role": role, "key": key})  # type: ignore[no-any-return]
+
+    def trust_status(self) -> dict[str, Any]:
+        return self._ask("GET", "trust/status")  # type: ignore[no-any-return]
+
+    def minimum(self, model: str) -> dict[str, Any]:
+        return self._ask("GET", f"models/{model}/minimum-release-counter")  # type: ignore[no-any-return]
+
+    def raise_minimum(self, model: str, value: int, reason: str) -> dict[str, Any]:
+        body = {"value": value, "reason": reason}
+        return self._ask("POST", f"models/{model}/minimum-release-counter", json=body)  # type: ignore[no-any-return]
+
+    def embedded(self, channel: str, model: str, variant: str | None) -> dict[str, Any]:
+        params = {"variant": variant} if variant else {}
+        return self._ask("GET", f"channels/{channel}/embedded/{model}", params=params)  # type: ignore[no-any-return]
 
     def revisions(self) -> list[dict[str, Any]]:
         return self._list("revisions")

@@ -11,8 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from deploy.cli.client import ApiError, ControlPlane, Unreachable
+from registry.errors import DomainError
 
 REFUSED, UNREACHABLE, TOO_LONG, NOT_CONVERTED = 1, 3, 4, 5
+# Groups of verbs of which some work on files alone, where no server is; those that ask one need a token.
+OFFLINE = ("trust", "sign-release")
+NO_TOKEN = click.UsageError("expected a token: --token, --token-file, AEROGRAM_TOKEN or AEROGRAM_TOKEN_FILE")
 console = Console()
 errors = Console(stderr=True)
 
@@ -29,9 +33,9 @@ def cli(
 ) -> None:
     """Register models, watch their conversions, publish and roll back."""
     token = token or (token_file.read_text().strip() if token_file and token_file.is_file() else None)
-    if not token:
-        raise click.UsageError("expected a token: --token, --token-file, AEROGRAM_TOKEN or AEROGRAM_TOKEN_FILE")
-    server = ControlPlane(url, token, application)
+    if not token and context.invoked_subcommand not in OFFLINE:
+        raise NO_TOKEN
+    server = ControlPlane(url, token or "", application)
     context.call_on_close(server.close)
     context.obj = (server, as_json)
 
@@ -43,12 +47,32 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_obj
     def run(settings: tuple[ControlPlane, bool], /, **options: Any) -> None:
         server, as_json = settings
+        if not server.has_token:
+            raise NO_TOKEN
         try:
             answer = function(server, as_json=as_json, **options)
         except (ApiError, TimeoutError) as error:
             raise SystemExit(_told(error, as_json=as_json)) from error
         if as_json:
             click.echo(json.dumps(answer, indent=2))
+
+    return run
+
+
+def offline_verb(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a verb that works on files: no server, the application by name."""
+
+    @wraps(function)
+    @click.pass_obj
+    def run(settings: tuple[ControlPlane, bool], /, **options: Any) -> None:
+        server, as_json = settings
+        try:
+            answer = function(application=server.application, as_json=as_json, **options)
+        except (DomainError, OSError) as error:
+            code = error.code if isinstance(error, DomainError) else "file"
+            raise SystemExit(_told(ApiError(0, code, str(error)), as_json=as_json)) from error
+        if as_json:
+            click.echo(json.dumps(answer, indent=2, default=str))
 
     return run
 

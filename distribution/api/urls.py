@@ -1,6 +1,6 @@
 from django.urls import path
 
-from distribution.api import views
+from distribution.api import trust, views
 
 APPLICATION = "applications/<slug:application>"
 CHANNEL = f"{APPLICATION}/channels/<slug:channel>"
@@ -12,5 +12,10 @@ urlpatterns = [
     path(f"{CHANNEL}/kill-switches/<slug:model>", views.KillSwitchView.as_view()),
     path(f"{APPLICATION}/revisions", views.RevisionsView.as_view()),
     path(f"{APPLICATION}/revisions/<int:revision>", views.RevisionView.as_view()),
-    path(f"{APPLICATION}/trust/root", views.RootView.as_view()),
+    path(f"{APPLICATION}/trust/root", trust.RootView.as_view()),
+    path(f"{APPLICATION}/trust/targets", trust.TargetsView.as_view()),
+    path(f"{APPLICATION}/trust/keys", trust.KeysView.as_view()),
+    path(f"{APPLICATION}/trust/status", trust.StatusView.as_view()),
+    path(f"{APPLICATION}/models/<slug:model>/minimum-release-counter", trust.MinimumView.as_view()),
+    path(f"{CHANNEL}/embedded/<slug:model>", trust.EmbeddedView.as_view()),
 ]

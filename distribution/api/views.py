@@ -16,13 +16,10 @@ from distribution.api.serializers import (
     ReleaseSerializer,
     RevisionSerializer,
     RollbackRequest,
-    RootSerializer,
 )
-from distribution.trust.tree import SignedTree
 from registry.api.access import find_channel, find_model, find_version
 from registry.api.base import NounView, Verb
 from registry.api.serializers import ReasonRequest
-from registry.blob_store import blob_store
 from registry.errors import NotFound
 from registry.models import Role
 
@@ -189,17 +186,3 @@ class RevisionView(NounView):
         if row is None:
             raise NotFound(f"expected the number of a revision of {self.application}, got {revision}")
         return self.shown(request, row)
-
-
-class RootView(NounView):
-    """The trust root that an app embeds. Public in itself; asked for here by whoever builds the app."""
-
-    verbs = {"GET": Verb(summary="The root that the app embeds", role=Role.VIEWER, answer=RootSerializer)}
-
-    def get(self, request: Request) -> Response:
-        root = SignedTree(blob_store(), self.application.slug).root()
-        if root is None:
-            raise errors.RootNotSigned(
-                f"expected a signed root for {self.application}; the signer process has not made it yet"
-            )
-        return self.shown(request, root.to_dict())

@@ -1,10 +1,11 @@
 """One application's signed tree in the store: plain files that a CDN could serve.
 
 trust/{N}.root.json  trust/{N}.targets.json  trust/{N}.releases-{channel}.json  trust/{N}.snapshot.json
-trust/timestamp.json                                 the only file that is ever replaced
+trust/timestamp.json                                 replaced: the one pointer
 targets/catalogs/{sha256}.{channel}.json
 manifests/{channel}/{model}/{manifest version}.{model version}.{variant}.json
-blobs/sha256/{first two}/{sha256}                    second names of the files a phone may install
+blobs/sha256/{first two}/{sha256}                    second names of the files a phone may install, and of patches
+patches/{target sha256}.json                         which patches lead to a file; replaced when there are others
 """
 
 import hashlib
@@ -63,6 +64,14 @@ class SignedTree:
         if not self.storage.exists(key):
             self.storage.link(blob_key(sha256), key)
 
+    def read_patches(self, target_sha256: str) -> bytes | None:
+        """The list of patches that lead to a target, or None when there is none."""
+        return self.read(patches_path(target_sha256))
+
+    def write_patches(self, target_sha256: str, content: bytes) -> None:
+        """Put a list in the place of the one before."""
+        self.storage.replace(self._key(patches_path(target_sha256)), content)
+
     def highest_version(self, role: str) -> int:
         """The highest version of a role's file in the tree, 0 when there is none. Counts what a crash left unused."""
         return self._highest("trust", rf"(\d+)\.{re.escape(role)}\.json")
@@ -95,12 +104,12 @@ class SignedTree:
         timestamp = self.read(TIMESTAMP_PATH)
         if timestamp is None:
             return None
-        signed = json.loads(timestamp)["signed"]
-        snapshot_version = signed["meta"]["snapshot.json"]["version"]
+        document = json.loads(timestamp)
+        snapshot_version = document["signed"]["meta"]["snapshot.json"]["version"]
         snapshot = self.read(self.role_path("snapshot", snapshot_version))
         if snapshot is None:
             return None
-        return TreePointer.parse(signed, json.loads(snapshot)["signed"])
+        return TreePointer.parse(document, json.loads(snapshot))
 
     def _key(self, path: str) -> str:
         return f"tree/{self.application}/{path}"
@@ -108,21 +117,32 @@ class SignedTree:
 
 @dataclass(frozen=True)
 class TreePointer:
-    """The revision that devices see: versions of all roles, and when the two top ones expire."""
+    """The revision that devices see: versions of all roles, and when the two top ones expire and who signed them."""
 
     revision: int
     timestamp_expires_at: datetime
     snapshot_expires_at: datetime
     role_versions: dict[str, int]
+    snapshot_version: int = 0
+    timestamp_keyids: frozenset[str] = frozenset()
+    snapshot_keyids: frozenset[str] = frozenset()
 
     @classmethod
-    def parse(cls, timestamp: dict[str, Any], snapshot: dict[str, Any]) -> "TreePointer":
+    def parse(cls, timestamp_document: dict[str, Any], snapshot_document: dict[str, Any]) -> "TreePointer":
+        timestamp, snapshot = timestamp_document["signed"], snapshot_document["signed"]
         return cls(
+            timestamp_keyids=frozenset(item["keyid"] for item in timestamp_document["signatures"]),
+            snapshot_keyids=frozenset(item["keyid"] for item in snapshot_document["signatures"]),
             revision=timestamp["version"],
+            snapshot_version=timestamp["meta"]["snapshot.json"]["version"],
             timestamp_expires_at=parse_time(timestamp["expires"]),
             snapshot_expires_at=parse_time(snapshot["expires"]),
             role_versions={name.removesuffix(".json"): meta["version"] for name, meta in snapshot["meta"].items()},
         )
+
+
+def patches_path(target_sha256: str) -> str:
+    return f"patches/{target_sha256}.json"
 
 
 def parse_time(text: str) -> datetime:

@@ -41,12 +41,14 @@ class AerogramClient:
         key: str | None = None,
         accepts: Mapping[str, SignatureSchema | None] | None = None,
         embedded: Mapping[str, EmbeddedModel] | None = None,
+        minimum_release_counters: Mapping[str, int] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         conditions: Callable[[], Conditions] = Conditions,
         http: httpx.Client | None = None,
     ) -> None:
         """`root`: the root.json the app ships with. `key`: the application's public id for rate limits.
 
+        `minimum_release_counters`: by model, as `embedded.json` says: the publisher's minimum when the app was built.
         `clock` gives aware times; it may be wrong, see `State.now`.
         """
         self._http, self._owns_http = http or httpx.Client(timeout=TIMEOUT_SECONDS), http is None
@@ -73,6 +75,7 @@ class AerogramClient:
             profile=profile,
             accepts=accepts,
             embedded_versions={name: model.version for name, model in embedded.items()},
+            minimums=dict(minimum_release_counters or {}),
             runtime_versions={name: runtime.version for name, runtime in runtimes.items()},
             store=self._store,
             plane=self._plane,

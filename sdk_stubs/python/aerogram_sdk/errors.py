@@ -71,6 +71,13 @@ class TrustUnavailable(Unavailable):
     stage = "offered"
 
 
+class HeldBack(Unavailable):
+    """No newer trust metadata for a day: the device was offline so long, or somebody holds it back."""
+
+    code = "held_back"
+    stage = "offered"
+
+
 class PolicyDeferred(Unavailable):
     """The manifest's policy does not allow the download under the present conditions."""
 
@@ -89,6 +96,13 @@ class DownloadTruncated(Unavailable):
     """A file ended before its listed length. What arrived is kept and continued next time."""
 
     code = "download_truncated"
+    stage = "download"
+
+
+class PatchFailed(Unavailable):
+    """A patch could not be had, or did not make the file; the file is fetched whole instead."""
+
+    code = "patch_failed"
     stage = "download"
 
 

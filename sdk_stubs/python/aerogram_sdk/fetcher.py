@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -22,8 +23,11 @@ from aerogram_sdk.errors import (
 )
 
 MOST_POLL_BYTES = 4 << 20
+MOST_LIST_BYTES = 1 << 20
 MOST_RETRY_AFTER_SECONDS = 86_400
 MOST_ATTEMPTS_PER_FILE = 8
+MOST_SECONDS_PER_DOCUMENT = 120
+LEAST_BYTES_PER_SECOND = 256
 # Any coding would make lengths, ranges and digests speak of other bytes than the ones listed.
 IDENTITY = {"Accept-Encoding": "identity"}
 
@@ -96,6 +100,20 @@ class DevicePlane:
                 if _size(part) <= before:
                     raise
         return PartialDownload(self._http, url, length, part).proceed()
+
+    def patch_list(self, digest: str) -> bytes | None:
+        """Which patches lead to a file; None if there are none. Raises DownloadUnavailable."""
+        url = f"{self._base}/patches/{digest}"
+        try:
+            with self._http.stream("GET", url, headers=IDENTITY, follow_redirects=False) as response:
+                if response.status_code == httpx.codes.NOT_FOUND:
+                    return None
+                body = _bounded_body(response, MOST_LIST_BYTES)
+        except httpx.HTTPError as error:
+            raise DownloadUnavailable(f"patches: expected an answer from {url}, got {error!r}") from error
+        if response.status_code != httpx.codes.OK:
+            raise DownloadUnavailable(f"patches: expected 200 or 404 from {url}, got {response.status_code}")
+        return body
 
     def post_events(self, body: bytes) -> int:
         """POST one gzipped batch; the status. Raises Unavailable if no answer came."""
@@ -173,11 +191,13 @@ class PartialDownload:
     def _append(self, part: BinaryIO, response: httpx.Response) -> None:
         """Never writes a byte past the listed length."""
         # No chunk size for iter_raw: it would hold back, and lose when the connection breaks, what has arrived.
-        size = part.tell()
+        begun_at, begun = monotonic(), part.tell()
+        size = begun
         for chunk in response.iter_raw():
             size += len(chunk)
             self._refuse_long(size, "0")
             part.write(chunk)
+            _refuse_trickle(size - begun, monotonic() - begun_at, self._url)
 
     def _remember_tag(self, response: httpx.Response) -> None:
         tag = response.headers.get("ETag", "")
@@ -216,13 +236,28 @@ class TufFetcher(FetcherInterface):
         ):
             if response.status_code != httpx.codes.OK:
                 raise DownloadHTTPError(f"expected 200 from {url}, got {response.status_code}", response.status_code)
-            yield from response.iter_raw()
+            yield from _in_time(response.iter_raw(), url)
 
 
 def retry_after_seconds(response: httpx.Response) -> int | None:
     """Seconds form only, capped at a day."""
     text = response.headers.get("Retry-After", "")
     return min(int(text), MOST_RETRY_AFTER_SECONDS) if text.isdigit() else None
+
+
+def _in_time(chunks: Iterator[bytes], url: str) -> Iterator[bytes]:
+    """A server that sends a byte now and then must not hold the device for ever. Raises httpx.ReadTimeout."""
+    end = monotonic() + MOST_SECONDS_PER_DOCUMENT
+    for chunk in chunks:
+        if monotonic() > end:
+            raise httpx.ReadTimeout(f"expected all of {url} within {MOST_SECONDS_PER_DOCUMENT} s")
+        yield chunk
+
+
+def _refuse_trickle(size: int, seconds: float, url: str) -> None:
+    """What arrived is kept. Raises httpx.ReadTimeout."""
+    if seconds > MOST_SECONDS_PER_DOCUMENT and size < seconds * LEAST_BYTES_PER_SECOND:
+        raise httpx.ReadTimeout(f"expected {LEAST_BYTES_PER_SECOND} bytes/s from {url}, got {size} in {seconds:.0f} s")
 
 
 @contextmanager
@@ -236,7 +271,7 @@ def _as_download_error(url: str) -> Iterator[None]:
 
 def _bounded_body(response: httpx.Response, most_bytes: int) -> bytes:
     body = b""
-    for chunk in response.iter_raw():
+    for chunk in _in_time(response.iter_raw(), str(response.url)):
         body += chunk
         if len(body) > most_bytes:
             raise PollMalformed(f"poll: expected at most {most_bytes} bytes, got more")

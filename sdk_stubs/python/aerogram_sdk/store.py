@@ -34,6 +34,7 @@ from aerogram_sdk.manifest import Manifest
 
 STATE_FORMAT = 1
 REFRESH_AT_LEAST_EVERY = timedelta(days=1)
+HELD_BACK_AFTER = timedelta(days=1)
 ABANDONED_AFTER_SECONDS = 7 * 86_400
 
 
@@ -98,9 +99,10 @@ class Failures:
 
 @dataclass(slots=True)
 class State:
-    """`seen`: highest manifest version by channel and model. Times are ISO 8601 with zone, or empty.
+    """`seen`: highest manifest version by channel (with its keys) and model. Times are ISO 8601 with zone, or empty.
 
-    `trusted_time` only rises; `refreshed` is what the device's clock, right or wrong, said at the last refresh.
+    `trusted_time` only rises; `refreshed` is what the device's clock, right or wrong, said at the last refresh,
+    `progressed` at the first one with the present `timestamp_version`, `told` when being held back was told.
     """
 
     models: dict[str, ModelRecord] = field(default_factory=dict)
@@ -108,6 +110,9 @@ class State:
     failures: dict[str, Failures] = field(default_factory=dict)
     trusted_time: str = ""
     refreshed: str = ""
+    timestamp_version: int = 0
+    progressed: str = ""
+    told: str = ""
     format: int = STATE_FORMAT
 
     @classmethod
@@ -119,11 +124,13 @@ class State:
     def model(self, name: str) -> ModelRecord:
         return self.models.setdefault(name, ModelRecord())
 
-    def seen_version(self, channel: str, model: str) -> int:
-        return self.seen.get(channel, {}).get(model, 0)
+    def seen_version(self, scope: str, model: str) -> int:
+        return self.seen.get(scope, {}).get(model, 0)
 
-    def see(self, manifest: Manifest) -> None:
-        versions = self.seen.setdefault(manifest.channel, {})
+    def see(self, scope: str, manifest: Manifest) -> None:
+        """`scope`: a channel and its keys. What was seen of the channel under other keys is forgotten."""
+        self.seen = {key: value for key, value in self.seen.items() if not _is_outdated(key, scope)}
+        versions = self.seen.setdefault(scope, {})
         versions[manifest.model] = max(versions.get(manifest.model, 0), manifest.version)
 
     def failure_count(self, bundle: str, environment: str) -> int:
@@ -139,11 +146,30 @@ class State:
         """The device's time, but never before a time at which trusted metadata was valid."""
         return max(clock, datetime.fromisoformat(self.trusted_time)) if self.trusted_time else clock
 
-    def trust_refreshed(self, clock: datetime) -> None:
+    def trust_refreshed(self, clock: datetime, timestamp_version: int) -> None:
         self.trusted_time, self.refreshed = self.now(clock).isoformat(), clock.isoformat()
+        if timestamp_version != self.timestamp_version:
+            self.timestamp_version, self.progressed, self.told = timestamp_version, clock.isoformat(), ""
+
+    def is_held_back(self, clock: datetime) -> bool:
+        """Whether trust metadata brought nothing newer for a day. An honest server signs twice a day."""
+        return bool(self.progressed) and abs(clock - datetime.fromisoformat(self.progressed)) >= HELD_BACK_AFTER
+
+    def tell_held_back(self, clock: datetime) -> str:
+        """Since when it is, if this is to be told now; empty if it is not, or was told within a day."""
+        self.progressed = self.progressed or clock.isoformat()
+        told_lately = self.told and abs(clock - datetime.fromisoformat(self.told)) < HELD_BACK_AFTER
+        if not self.is_held_back(clock) or told_lately:
+            return ""
+        self.told = clock.isoformat()
+        return self.progressed
 
     def refresh_due(self, clock: datetime) -> bool:
         return not self.refreshed or abs(clock - datetime.fromisoformat(self.refreshed)) >= REFRESH_AT_LEAST_EVERY
+
+
+def _is_outdated(key: str, scope: str) -> bool:
+    return key != scope and key.partition(" ")[0] == scope.partition(" ")[0]
 
 
 class Store:

@@ -67,13 +67,26 @@ class TrustedTree:
         self._index = self._read_index()
         self._targets = self._read_targets()
 
+    @property
+    def timestamp_version(self) -> int:
+        return int(self._read("timestamp").signed.version)
+
+    @property
+    def scope(self) -> str:
+        """The channel and the ids of its keys: versions seen under a key that was replaced bind nobody any more."""
+        delegated = self._targets.get_delegated_role(self._role)
+        return f"{self._channel} {' '.join(sorted(delegated.keyids))}"
+
     def refuse_expired(self, now: datetime) -> None:
         for role in ("root", "timestamp", "snapshot", "targets", self._role):
-            signed = self._read(role).signed
-            if signed.is_expired(now):
-                raise MetadataExpired(
-                    f"{role}: expected to be valid at {now:%Y-%m-%dT%H:%M:%SZ}, got expiry {signed.expires}"
-                )
+            self._refuse_expired_role(role, now)
+
+    def _refuse_expired_role(self, role: str, now: datetime) -> None:
+        signed = self._read(role).signed
+        if signed.is_expired(now):
+            raise MetadataExpired(
+                f"{role}: expected to be valid at {now:%Y-%m-%dT%H:%M:%SZ}, got expiry {signed.expires}"
+            )
 
     def verify_manifest(self, envelope: Any) -> Manifest:
         """Check keys and threshold of releases-<channel>, then parse. Raises ManifestUnsigned or ManifestMalformed."""
@@ -84,6 +97,17 @@ class TrustedTree:
             raise ManifestUnsigned(f"manifest: expected the signature of {self._role}, got: {error}") from error
         return Manifest.from_signed(signed)
 
+    def verify_patches(self, envelope: Any, target: str) -> list[Mapping[str, Any]]:
+        """The patches that lead to `target`, signed with the snapshot key. Raises an Untrusted or ValueError."""
+        signed, signatures = _open_envelope(envelope)
+        root = self._read("root").signed
+        assert isinstance(root, Root)
+        with tuf_errors_translated():
+            root.verify_delegate("snapshot", canonical_bytes(signed), signatures)
+        if signed.get("_type") != "aerogram-patches" or signed.get("target") != target:
+            raise ValueError(f"expected the patches of {target}, got {str(signed)[:200]}")
+        return [each for each in signed["patches"] if isinstance(each, dict)]
+
     def refuse_not_current(self, manifest: Manifest) -> None:
         current = self._index.get(manifest.model)
         if current is None or manifest.version < current:
@@ -91,14 +115,24 @@ class TrustedTree:
                 f"manifest: expected version {current or 'in the release index'} or newer, got {manifest.version}"
             )
 
-    def refuse_unpublished(self, manifest: Manifest) -> None:
-        """Every file must be listed by the publisher just as the manifest lists it, in a release not withdrawn."""
+    def refuse_unpublished(self, manifest: Manifest, *, now: datetime, minimum: int = 0) -> None:
+        """Every file must be listed by the publisher just as the manifest lists it, in a release not withdrawn.
+
+        The TUF client follows his delegation of a model. `minimum`: the release counter that the app itself asks for.
+        """
+        if manifest.release_counter < minimum:
+            raise ReleaseWithdrawn(
+                f"manifest: expected release counter {minimum} or more, as the app embeds, "
+                f"got {manifest.release_counter}"
+            )
         for file in manifest.files.values():
             with tuf_errors_translated():
                 target = self._updater.get_targetinfo(file.target)
             if target is None:
                 raise FileNotPublished(f"{file.target}: expected in the publisher's targets, got nothing")
             refuse_other_target(manifest, file, target)
+        if f"models-{manifest.model}" in ((self._targets.delegations and self._targets.delegations.roles) or {}):
+            self._refuse_expired_role(f"models-{manifest.model}", now)
 
     def _read_index(self) -> Mapping[str, int]:
         """Manifest versions by model from the channel's release index, which the releases role signs."""

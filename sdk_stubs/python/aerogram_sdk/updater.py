@@ -10,6 +10,7 @@ from typing import Any, Literal
 from aerogram_sdk.activator import Activator, device_errors
 from aerogram_sdk.errors import (
     AerogramError,
+    HeldBack,
     LoadFailed,
     PerhapsStale,
     PollMalformed,
@@ -37,6 +38,7 @@ class UpdateOutcome:
 
     `reason`: the server's decision, informational. `version`, `variant`: installed and active now, None if none is.
     `error`: why it was refused or unavailable. `next_poll_seconds`: when to call again, jittered.
+    `held_back`: no newer trust metadata for a day, whatever the reason: see `HeldBack`.
 
     | state          | meaning                                                                    |
     |----------------|----------------------------------------------------------------------------|
@@ -55,6 +57,7 @@ class UpdateOutcome:
     variant: str | None = None
     error: AerogramError | None = None
     next_poll_seconds: int = POLL_AFTER_SECONDS
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Device:
     profile: DeviceProfile
     accepts: Mapping[str, SignatureSchema | None]
     embedded_versions: Mapping[str, int | None]
+    minimums: Mapping[str, int]
     runtime_versions: Mapping[str, str]
     store: Store
     plane: DevicePlane
@@ -90,8 +94,20 @@ class UpdateRun:
             with device_errors():
                 self._poll(models)
         except AerogramError as error:
-            return [self._failed(model, error) for model in models]
-        return [self._outcome(model) for model in models]
+            found = [self._failed(model, error) for model in models]
+        else:
+            found = [self._outcome(model) for model in models]
+        self._report_held_back(models)
+        return found
+
+    def _report_held_back(self, models: Sequence[str]) -> None:
+        """Once a day while it lasts. An attacker who holds the network can hold this event too, but not the outcome."""
+        clock = self._device.clock()
+        with self._store.changing() as state:
+            since = state.tell_held_back(clock)
+        if since and models:
+            error = HeldBack(f"trust: expected newer metadata within a day, got none since {since}")
+            self._events.record_failure(error, Subject(models[0]))
 
     def _outcome(self, model: str) -> UpdateOutcome:
         try:
@@ -131,11 +147,11 @@ class UpdateRun:
         manifest = tree.verify_manifest(envelope)
         refuse_unasked(manifest, application=self._device.application, channel=self._device.channel, model=model)
         state = self._store.state()
-        seen = state.seen_version(self._device.channel, model)
+        seen = state.seen_version(tree.scope, model)
         refuse_old(manifest, now=state.now(self._device.clock()), seen_version=seen)
         tree.refuse_not_current(manifest)
         with self._store.changing() as state:
-            state.see(manifest)
+            state.see(tree.scope, manifest)
         return manifest
 
     def _carry_out(self, manifest: Manifest, record: ModelRecord, tree: TrustedTree) -> OutcomeState:
@@ -148,12 +164,13 @@ class UpdateRun:
         if step is Step.NOTHING:
             return "unchanged"
         refuse_banned(self._store.state().failure_count(manifest.bundle_id, self._device.profile.environment))
-        tree.refuse_unpublished(manifest)
+        now = self._store.state().now(self._device.clock())
+        tree.refuse_unpublished(manifest, now=now, minimum=self._device.minimums.get(manifest.model, 0))
         self._events.record("offered", "ok", Subject.of(manifest), bytes=manifest.size_bytes)
-        self._install(manifest, record)
+        self._install(manifest, record, tree)
         return "updated"
 
-    def _install(self, manifest: Manifest, record: ModelRecord) -> None:
+    def _install(self, manifest: Manifest, record: ModelRecord, tree: TrustedTree) -> None:
         device_class = str(self._decision(manifest.model).get("device_class") or "")
         try:
             self._device.activator.install(manifest, record, self._device.conditions(), device_class)
@@ -173,7 +190,7 @@ class UpdateRun:
             clock = self._device.clock()
             self._tree = self._device.trust.refresh(self._device.channel, self._store.state().now(clock))
             with self._store.changing() as state:
-                state.trust_refreshed(clock)
+                state.trust_refreshed(clock, self._tree.timestamp_version)
         return self._tree
 
     # -- the poll
@@ -254,6 +271,7 @@ class UpdateRun:
             variant=active.variant if active else None,
             error=error,
             next_poll_seconds=jittered(wait),
+            held_back=self._store.state().is_held_back(self._device.clock()),
         )
 
 
