@@ -14,13 +14,21 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from registry import services
-from registry.admin import access, comparison, picture, shared
+from registry.admin import access, comparison, conversions, picture, shared
 from registry.admin.shared import MemberAdmin
 from registry.admin.uploads import receive_view, register_view, upload_page
-from registry.conversion.recipes import TRACE
 from registry.errors import DomainError
-from registry.models import ConversionJob, JobState, ModelVersion, RegisteredModel, Role
+from registry.models import (
+    ConversionJob,
+    DeviceBenchmark,
+    JobState,
+    ModelVersion,
+    RegisteredModel,
+    Reproduction,
+    Role,
+)
 from registry.models.conversions import UNFINISHED
+from registry.services.matrix import matrix
 from registry.templatetags.aerogram import state
 
 FAILED_STATES = (
@@ -81,6 +89,9 @@ class RegisteredModelAdmin(MemberAdmin):
         newest = next(iter(model.versions.all()), None)
         return state(progress(list(newest.jobs.all()))["state"]) if newest else "–"
 
+    def get_urls(self) -> list[URLPattern]:
+        return [*conversions.model_urls(self), *super().get_urls()]
+
     def add_view(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
         """The first version makes the model."""
         return upload_page(self, request)
@@ -91,9 +102,15 @@ class RegisteredModelAdmin(MemberAdmin):
         for version in versions:
             version.progress = progress(list(version.jobs.all()))  # type: ignore[attr-defined]
             version.measured = comparison.rows(version)  # type: ignore[attr-defined]
-        can_upload = access.holds(request, Role.EDITOR, model.application_id)
         return self.page(
-            request, "registry/model.html", str(model), model=model, versions=versions, can_upload=can_upload
+            request,
+            "registry/model.html",
+            str(model),
+            model=model,
+            versions=versions,
+            can_upload=access.holds(request, Role.EDITOR, model.application_id),
+            can_release=access.holds(request, Role.RELEASER, model.application_id),
+            profiles=model.profiles.all(),
         )
 
 
@@ -129,6 +146,7 @@ class ModelVersionAdmin(MemberAdmin):
             path("add/register/", wrap(register_view), name="registry_modelversion_register"),
             path("<int:pk>/work/", wrap(self.work_view), name="registry_modelversion_work"),
             path("<int:pk>/yank/", wrap(self.yank_view), name="registry_modelversion_yank"),
+            *conversions.version_urls(self),
             *super().get_urls(),
         ]
 
@@ -173,12 +191,17 @@ class ModelVersionAdmin(MemberAdmin):
 
 def _work(request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
     jobs = list(version.jobs.all())
+    application_id = version.model.application_id
     other = _other(request, version)
     rows = comparison.rows(version, other)
     measures = [row.now for row in rows]
     return {
         "panels": [panel(request, version) for panel in shared.version_panels],
-        "jobs": sorted(jobs, key=lambda job: (job.recipe != TRACE, job.state == JobState.NOT_APPLICABLE, job.pk)),
+        "matrix": matrix(version),
+        "can_steer": access.holds(request, Role.EDITOR, application_id),
+        "can_release": access.holds(request, Role.RELEASER, application_id),
+        "benchmarks": DeviceBenchmark.objects.filter(variant__version=version).select_related("variant")[:50],
+        "reproductions": Reproduction.objects.filter(variant__version=version).select_related("variant")[:20],
         "progress": progress(jobs),
         "rows": rows,
         "other": other,

@@ -16,7 +16,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 _THOUSAND = 1000
 _PERCENT_PLACES = 2
 WORDS: dict[str, tuple[str, str]] = {
-    JobState.WAITING: ("waits for the trace", "calm"),
+    JobState.WAITING: ("waits for its trace", "calm"),
     JobState.QUEUED: ("queued", "calm"),
     JobState.RUNNING: ("running", "busy"),
     JobState.SUCCEEDED: ("succeeded", "good"),
@@ -26,6 +26,10 @@ WORDS: dict[str, tuple[str, str]] = {
     JobState.CRASHED: ("crashed", "bad"),
     JobState.PARITY_MISSED: ("differs too much", "bad"),
     JobState.NOT_APPLICABLE: ("does not apply", "calm"),
+    JobState.CANCELLED: ("cancelled", "calm"),
+    "stopping": ("is being stopped", "warn"),
+    "equal": ("equal", "good"),
+    "different": ("different", "bad"),
     "live": ("live", "good"),
     "superseded": ("superseded", "calm"),
     "yanked": ("yanked", "bad"),

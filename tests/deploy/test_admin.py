@@ -96,6 +96,13 @@ MINIMUM = {
     "registry_modelversion_change": Role.VIEWER,
     "registry_modelversion_work": Role.VIEWER,
     "registry_modelversion_yank": Role.RELEASER,
+    "registry_modelversion_steer": Role.EDITOR,
+    "registry_modelversion_recipes": Role.EDITOR,
+    "registry_modelversion_rebuild": Role.EDITOR,
+    "registry_modelversion_override": Role.RELEASER,
+    "registry_modelversion_compare": Role.VIEWER,
+    "registry_registeredmodel_gates": Role.RELEASER,
+    "registry_registeredmodel_profiles": Role.EDITOR,
     "registry_deviceclass_changelist": Role.VIEWER,
     "registry_deviceclass_match": Role.VIEWER,
     "registry_deviceclass_add": Role.ADMINISTRATOR,
@@ -165,6 +172,10 @@ def test_every_address_of_the_admin_has_a_line_in_the_table():
     assert not (set(MINIMUM) | NOBODY | UNREACHED) - set(named_addresses())
 
 
+ROW_PAGES = {"change", "delete", "work", "yank", "way", "lift", "steer", "recipes", "rebuild", "override", "compare"}
+ROW_PAGES |= {"gates", "profiles"}
+
+
 def status_of(client, name, version):
     rows = {
         "registry_registeredmodel": version.model,
@@ -178,7 +189,7 @@ def status_of(client, name, version):
     }
     kind, _, page = name.rpartition("_")
     row = rows.get(kind)
-    needs_row = page in {"change", "delete", "work", "yank", "way", "lift"} and row is not None
+    needs_row = page in ROW_PAGES and row is not None
     address = reverse(f"admin:{name}", args=[row.pk] if needs_row else [])
     if page == "receive":
         query = f"?application={version.model.application}&file_name=model.tflite"
