@@ -117,7 +117,9 @@ def members(*entries: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile
     with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", method) as archive:
         warnings.simplefilter("ignore")  # about names that come twice
         for name, data in entries:
-            archive.writestr(name, data, compress_type=method)
+            # The time of day would make another file each time.
+            member = zipfile.ZipInfo(name) if isinstance(name, str) else name
+            archive.writestr(member, data, compress_type=method)
     return stream.getvalue()
 
 

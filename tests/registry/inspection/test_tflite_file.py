@@ -119,21 +119,53 @@ def test_damage_of_any_kind_ends_in_an_inspection_error_or_in_a_reading(tmp_path
         inspect_source(written(tmp_path, bytes(whole[:cut])), "model.tflite")
 
 
+CONVOLUTIONS = {"AVERAGE_POOL_2D": (2, 1), "CONV_2D": (2, 14), "DEPTHWISE_CONV_2D": (3, 14)}
+SPEECH = {"DEPTHWISE_CONV_2D": (3, 1), "FULLY_CONNECTED": (4, 1), "RESHAPE": (1, 1), "SOFTMAX": (2, 1)}
+
+
 @pytest.mark.parametrize(
-    ("name", "inputs", "precision"),
+    ("name", "inputs", "precision", "parameters", "operators", "runtime"),
     [
-        ("hello_world_float.tflite", [("dense_input", (None, 1), "float32")], "float32"),
-        ("hello_world_int8.tflite", [("dense_input", (None, 1), "int8")], "quantised"),
-        ("micro_speech_quantized.tflite", [("Reshape_1", (1, 1960), "int8")], "quantised"),
-        ("person_detect.tflite", [("input", (1, 96, 96, 1), "int8")], "quantised"),
+        (
+            "hello_world_float",
+            ("dense_input", (None, 1), "float32"),
+            "float32",
+            321,
+            {"FULLY_CONNECTED": (1, 3)},
+            "1.5.0",
+        ),
+        (
+            "hello_world_int8",
+            ("dense_input", (None, 1), "int8"),
+            "quantised",
+            321,
+            {"FULLY_CONNECTED": (4, 3)},
+            "1.14.0",
+        ),
+        ("micro_speech_quantized", ("Reshape_1", (1, 1960), "int8"), "quantised", 16652, SPEECH, "1.5.0"),
+        (
+            "person_detect",
+            ("input", (1, 96, 96, 1), "int8"),
+            "quantised",
+            210706,
+            {**CONVOLUTIONS, "RESHAPE": (1, 1), "SOFTMAX": (2, 1)},
+            "",
+        ),
     ],
 )
 def test_models_nobody_here_made_are_read(
-    shared_model: Callable[[str], Path], name: str, inputs: list, precision: str
+    shared_model: Callable[[str], Path],
+    name: str,
+    inputs: tuple,
+    precision: str,
+    parameters: int,
+    operators: dict[str, tuple[int, int]],
+    runtime: str,
 ) -> None:
-    found = inspect_source(shared_model(name), name)
-    assert [(tensor.name, tensor.shape, tensor.dtype) for tensor in found.inputs] == inputs
-    assert found.details["precision"] == precision
+    found = inspect_source(shared_model(f"{name}.tflite"), f"{name}.tflite")
+    assert [(tensor.name, tensor.shape, tensor.dtype) for tensor in found.inputs] == [inputs]
+    assert (found.details["precision"], found.parameters, found.min_runtime_version) == (precision, parameters, runtime)
+    assert {one.name: (int(one.version), one.count) for one in found.operators} == operators
 
 
 def test_a_model_of_custom_operators_is_refused_by_name(shared_model: Callable[[str], Path]) -> None:
