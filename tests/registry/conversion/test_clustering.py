@@ -49,7 +49,7 @@ def test_it_finds_groups_that_lie_apart_and_ends_at_the_same_ones_whatever_the_o
     assert (np.sort(clustered(shuffled, 4)) == np.sort(found, axis=None)).all()
 
 
-def test_outliers_cost_more_than_the_crowd_so_the_better_of_two_starts_is_kept() -> None:
+def test_outliers_get_clusters_of_their_own() -> None:
     crowd = np.random.default_rng(4).normal(0, 0.01, 10_000)
     weights = np.concatenate((crowd, [5.0, -5.0])).astype(np.float32)
     error = float(np.square(clustered(weights, 8).astype(np.float64) - weights).sum())

@@ -28,7 +28,9 @@ def test_exactly_the_asked_share_of_the_smallest_weights_goes(weights: np.ndarra
 
 
 def test_of_equal_weights_the_first_go() -> None:
-    assert magnitude_mask(np.ones((2, 3), np.float32), 0.5).tolist() == [[False, False, False], [True, True, True]]
+    kept = magnitude_mask(np.ones((2, 5_000), np.float32), 0.5)
+    assert not kept[0].any()
+    assert kept[1].all()
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
