@@ -120,6 +120,12 @@ def test_damage_of_any_kind_ends_in_an_inspection_error_or_in_a_reading(tmp_path
 
 
 CONVOLUTIONS = {"AVERAGE_POOL_2D": (2, 1), "CONV_2D": (2, 14), "DEPTHWISE_CONV_2D": (3, 14)}
+
+
+def dense(version: int) -> dict[str, tuple[int, int]]:
+    return {"FULLY_CONNECTED": (version, 3)}
+
+
 SPEECH = {"DEPTHWISE_CONV_2D": (3, 1), "FULLY_CONNECTED": (4, 1), "RESHAPE": (1, 1), "SOFTMAX": (2, 1)}
 
 
