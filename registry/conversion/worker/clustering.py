@@ -69,9 +69,12 @@ class _Line:
 
     def _means(self, centres: Centres) -> Centres:
         edges = self._edges(centres)
-        counts = np.diff(edges)
-        sums = np.diff(self.sums[edges])
-        return np.unique(sums[counts > 0] / counts[counts > 0])
+        starts, ends = edges[:-1], edges[1:]
+        filled = ends > starts
+        starts, ends = starts[filled], ends[filled]
+        means = (self.sums[ends] - self.sums[starts]) / (ends - starts)
+        # Differences of long sums are rounded; a mean never lies outside of what it is the mean of.
+        return np.unique(np.clip(means, self.sorted[starts], self.sorted[ends - 1]))
 
     def _edges(self, centres: Centres) -> npt.NDArray[np.int64]:
         between = np.searchsorted(self.sorted, _midpoints(centres))
