@@ -20,7 +20,7 @@ def palette(values: Array, entries: int) -> npt.NDArray[np.float64]:
     Lloyd's iteration over the sorted values from a start whose density is the cube root of theirs, which is optimal for
     many entries (P. F. Panter and W. Dite, Proc. IRE 39, 1951). Raises ValueError without values.
     """
-    points, counts = np.unique(np.asarray(values, np.float64), return_counts=True)
+    points, counts = np.unique(np.asarray(values, np.float64) + 0.0, return_counts=True)  # no zero of its own sign
     if not len(points):
         raise ValueError("expected at least one value to make a table of; got none")
     if len(points) <= entries:
