@@ -68,12 +68,12 @@ class Gates:
             raise GatesError(f"expected an object, got {type(data).__name__}")
         if strangers := sorted(str(name) for name in set(data) - set(MEMBERS)):
             raise GatesError(f"expected members among {', '.join(MEMBERS)}, got {strangers[0]!r}")
-        loss, most = data.get("max_accuracy_loss"), data.get("max_bytes")
+        loss, most, latency, required = (data.get(name) for name in MEMBERS)
         return cls(
             None if loss is None else _share(loss),
             None if most is None else _amount(most, "max_bytes"),
-            _by_class(data.get("max_latency_us") or {}),
-            _recipes(data.get("required_recipes") or []),
+            {} if latency is None else _by_class(latency),
+            () if required is None else _recipes(required),
         )
 
     def to_json(self) -> dict[str, Any]:
