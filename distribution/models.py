@@ -2,7 +2,20 @@
 
 from django.db import models
 
+from distribution.patch_models import EmbeddedModel, Patch
 from registry.models import Application, Channel, ModelVersion, RegisteredModel
+
+__all__ = [
+    "EmbeddedModel",
+    "KillSwitch",
+    "ManifestSet",
+    "MinimumReleaseCounter",
+    "Patch",
+    "Release",
+    "Revision",
+    "SignedDocument",
+    "TrustRole",
+]
 
 
 class Release(models.Model):

@@ -1,5 +1,7 @@
 """Celery tasks of distribution: load by id, call one function."""
 
+from datetime import timedelta
+
 from celery import shared_task
 from django.utils import timezone
 
@@ -12,6 +14,39 @@ def publish_application(application_id: int) -> None:
 
     application = Application.objects.get(pk=application_id)
     publishing.publish_application(application, clock=timezone.now)
+    request_patches(application_id)
+
+
+def request_patches(application_id: int) -> None:
+    """After a publish, never before it: no release waits for a patch."""
+    from distribution import patches  # noqa: PLC0415
+
+    application = Application.objects.get(pk=application_id)
+    patches.request_patches(application=application, now=timezone.now())
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def make_patch(patch_id: int) -> None:
+    from distribution import patches  # noqa: PLC0415
+
+    patches.make_patch(patch_id=patch_id, clock=timezone.now)
+
+
+@shared_task
+def list_patches(application_id: int, target_sha256: str) -> None:
+    from distribution import patches  # noqa: PLC0415
+
+    patches.list_patches(application=Application.objects.get(pk=application_id), target_sha256=target_sha256)
+
+
+@shared_task
+def renew_patches() -> None:
+    """What lost messages and killed workers left undone, and lists that a replaced key has signed."""
+    from distribution import patches  # noqa: PLC0415
+
+    patches.request_again(older_than=timezone.now() - timedelta(minutes=30))
+    for application in Application.objects.all():
+        patches.list_again(application=application)
 
 
 @shared_task

@@ -32,6 +32,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 JSON = b"application/json"
 OCTETS = b"application/octet-stream"
 RETRY_AFTER_SECONDS = 30
+MOST_LIST = 1 << 20  # bytes of a list of patches
 _READS = ("GET", "HEAD")
 
 logger = logging.getLogger("aerogram.device_plane")
@@ -94,6 +95,8 @@ class DevicePlane:
                 await self._catalog(scope, send, app, channel)
             case ["", "v1", "apps", app, "blobs", "sha256", digest]:
                 await self._blob(scope, receive, send, self._app(app), digest)
+            case ["", "v1", "apps", app, "patches", digest]:
+                await self._patches(scope, send, self._app(app), digest)
             case ["", "v1", "apps", app, "trust", name]:
                 await self._trust(scope, receive, send, self._app(app), name)
             case ["", "v1", "apps", app, "targets", *segments]:
@@ -142,10 +145,25 @@ class DevicePlane:
 
     async def _blob(self, scope: Scope, receive: Receive, send: Send, app: AppState, digest: str) -> None:
         _allow(scope, *_READS)
-        if not HEX_DIGEST.fullmatch(digest):
-            detail = f"digest: expected 64 lower-case hex digits, got {digest[:80]!r}"
-            raise Problem(400, "invalid_field", detail, field="digest")
+        _require_digest(digest)
         await self.files.send(scope, receive, send, _blob_download(app, digest, OCTETS))
+
+    async def _patches(self, scope: Scope, send: Send, app: AppState, digest: str) -> None:
+        """Which patches lead to a file. 404 is normal: the file is fetched whole then."""
+        _allow(scope, *_READS)
+        _require_digest(digest)
+        loop = asyncio.get_running_loop()
+        try:
+            path = f"patches/{digest}.json"
+            body = await loop.run_in_executor(self.executor, self.files.tree.read, app.application, path, MOST_LIST)
+        except FileNotFoundError:
+            raise not_found("unknown_file", f"{app.application} has no patches for {digest}") from None
+        fields = [
+            (b"content-type", JSON),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"public, max-age=60"),
+        ]
+        await _send(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
 
     async def _trust(self, scope: Scope, receive: Receive, send: Send, app: AppState, name: str) -> None:
         """timestamp.json comes from memory: it must not be ahead of what polls answer, nor half-written."""
@@ -282,6 +300,12 @@ def accepts_gzip(header: bytes) -> bool:
 
 def _blob_download(app: AppState, digest: str, content_type: bytes) -> Download:
     return Download(app.application, f"blobs/sha256/{digest[:2]}/{digest}", content_type, f'"{digest}"'.encode())
+
+
+def _require_digest(digest: str) -> None:
+    if not HEX_DIGEST.fullmatch(digest):
+        detail = f"digest: expected 64 lower-case hex digits, got {digest[:80]!r}"
+        raise Problem(400, "invalid_field", detail, field="digest")
 
 
 def _allow(scope: Scope, *methods: str) -> None:

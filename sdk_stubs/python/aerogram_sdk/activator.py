@@ -9,10 +9,11 @@ from datetime import datetime
 from hashlib import file_digest
 from pathlib import Path
 
-from aerogram_sdk.errors import HashMismatch, LoadFailed, ManifestMalformed, NoSpace, StoreFailed
+from aerogram_sdk.errors import HashMismatch, LoadFailed, ManifestMalformed, NoSpace, PatchFailed, StoreFailed
 from aerogram_sdk.events import EventQueue, Subject
 from aerogram_sdk.fetcher import DevicePlane
 from aerogram_sdk.manifest import Manifest, ManifestFile
+from aerogram_sdk.patches import PatchSource
 from aerogram_sdk.runtimes import LoadedModel, Runtime
 from aerogram_sdk.sanity import SanityVectors
 from aerogram_sdk.selector import Conditions, refuse_deferred
@@ -36,11 +37,18 @@ class Activator:
     ) -> None:
         self._store, self._plane, self._runtimes, self._events, self._clock = store, plane, runtimes, events, clock
 
-    def install(self, manifest: Manifest, record: ModelRecord, conditions: Conditions, device_class: str) -> None:
+    def install(
+        self,
+        manifest: Manifest,
+        record: ModelRecord,
+        conditions: Conditions,
+        device_class: str,
+        patches: PatchSource,
+    ) -> None:
         """Make the bundle the active one once it has proven to work; until then nothing changes."""
         subject = Subject.of(manifest)
         with device_errors():
-            self._obtain(manifest, record, conditions, subject)
+            self._obtain(manifest, record, conditions, patches)
             staged = self._unpack(manifest, subject)
         try:
             with self._store.attempting(manifest.bundle_id, asdict(subject)):
@@ -59,8 +67,9 @@ class Activator:
         except Exception as error:  # a runtime is foreign code and raises what it likes
             raise LoadFailed(f"load: expected {manifest.runtime} to load {manifest.entry}, got {error!r}") from error
 
-    def _obtain(self, manifest: Manifest, record: ModelRecord, conditions: Conditions, subject: Subject) -> None:
+    def _obtain(self, manifest: Manifest, record: ModelRecord, conditions: Conditions, patches: PatchSource) -> None:
         """Every file into downloads/, whole and of the listed hash."""
+        subject = Subject.of(manifest)
         files = {file.sha256: file for file in manifest.files.values()}.values()
         self._reuse_installed(files, record)
         missing = [file for file in files if not self._whole(file).exists()]
@@ -68,8 +77,10 @@ class Activator:
         refuse_deferred(manifest, conditions, missing_bytes)
         self._refuse_full(manifest.size_bytes, missing_bytes)
         with self._events.passing("download", subject, bytes=missing_bytes):
+            bases = self._installed_files(record)
             for file in missing:
-                self._fetch(file)
+                if not self._patched(file, bases, patches, subject):
+                    self._plane.download(file.sha256, file.length, self._part(file))
         with self._events.passing("verify", subject):
             for file in files:
                 self._accept(file)
@@ -92,9 +103,18 @@ class Activator:
                 found |= {file.sha256: folder / file.path for file in files}
         return found
 
-    def _fetch(self, file: ManifestFile) -> None:
-        """Make the `.part` file complete, by whatever way is cheapest; `_accept` alone decides whether it is right."""
-        self._plane.download(file.sha256, file.length, self._part(file))
+    def _patched(self, file: ManifestFile, bases: Mapping[str, Path], patches: PatchSource, subject: Subject) -> bool:
+        """Whether a patch made the `.part` file complete; `_accept` alone decides whether it is right.
+
+        Not where some of the file is here already. A failure is reported, and the file fetched whole.
+        """
+        if not bases or self._arrived_bytes(file):
+            return False
+        try:
+            return patches.make(file, bases, self._part(file))
+        except PatchFailed as error:
+            self._events.record_failure(error, subject)
+            return False
 
     def _accept(self, file: ManifestFile) -> None:
         """Give a file of the listed hash its final name; remove any other, so that a retry starts afresh."""

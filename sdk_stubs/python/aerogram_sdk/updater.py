@@ -21,6 +21,7 @@ from aerogram_sdk.errors import (
 from aerogram_sdk.events import EventQueue, Subject
 from aerogram_sdk.fetcher import DevicePlane, PollAnswer
 from aerogram_sdk.manifest import Manifest, SignatureSchema, digest_of
+from aerogram_sdk.patches import PatchSource
 from aerogram_sdk.profile import DeviceProfile
 from aerogram_sdk.selector import Conditions, Step, next_step, refuse_banned, refuse_unsuitable
 from aerogram_sdk.store import ModelRecord, Store, write_atomically
@@ -173,7 +174,8 @@ class UpdateRun:
     def _install(self, manifest: Manifest, record: ModelRecord, tree: TrustedTree) -> None:
         device_class = str(self._decision(manifest.model).get("device_class") or "")
         try:
-            self._device.activator.install(manifest, record, self._device.conditions(), device_class)
+            patches = PatchSource(self._device.plane, tree)
+            self._device.activator.install(manifest, record, self._device.conditions(), device_class, patches)
         except (LoadFailed, SanityMismatch, SanityInvalid):
             with self._store.changing() as state:
                 state.count_failure(manifest.bundle_id, self._device.profile.environment)
