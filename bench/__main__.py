@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import machine, p1_poll, p2_not_modified, plot, report
+from bench import machine, p1_poll, p2_not_modified, p9_patches, plot, report
 from bench.harness import Harness, Patience
 from bench.outcome import Measurement
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, ModuleType
 
-MEASUREMENTS: dict[str, ModuleType] = {module.IDENTIFIER: module for module in (p1_poll, p2_not_modified)}
+MEASUREMENTS: dict[str, ModuleType] = {module.IDENTIFIER: module for module in (p1_poll, p2_not_modified, p9_patches)}
 _FOLDER = Path(__file__).parent
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM)
 
@@ -40,7 +40,7 @@ class OutOfTime(Ended):
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
 @click.option("--seconds", default=3, show_default=True, type=click.IntRange(1, 30), help="Length of one run.")
 @click.option("--patience", default=40, show_default=True, help="Seconds to spend on waiting for quiet neighbours.")
-@click.option("--limit", default=235, show_default=True, help="Seconds after which everything is stopped.")
+@click.option("--limit", default=1200, show_default=True, help="Seconds after which everything is stopped.")
 @click.option("--output", default=_FOLDER, type=click.Path(path_type=Path, file_okay=False, exists=True))
 def main(identifiers: tuple[str, ...], rounds: int, seconds: int, patience: int, limit: int, output: Path) -> None:
     """Measure IDENTIFIERS (all without any): ratios to a reference in the same run."""
@@ -61,28 +61,37 @@ def main(identifiers: tuple[str, ...], rounds: int, seconds: int, patience: int,
 def _measure_all(
     chosen: list[ModuleType], folder: Path, settings: dict[str, Any], patience: float
 ) -> list[Measurement]:
-    """What the machine lacks skips them all; the end of the time fails those that are left."""
-    try:
-        machine.require_tools()
-        cores = machine.Cores.choose()
-    except machine.ToolsMissing as missing:
-        return [Measurement(each.IDENTIFIER, each.TITLE, skipped=str(missing)) for each in chosen]
+    """What the machine lacks skips those that need it; the end of the time fails those that are left."""
+    taken: list[Measurement] = []
     settings |= {"load_average_before": round(os.getloadavg()[0], 2), "runs_repeated": 0}
     usable = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cores.generator})
-    taken: list[Measurement] = []
     try:
         for module in chosen:
-            share = Patience(patience / len(chosen))
-            harness = Harness(folder, cores, settings["rounds"], settings["seconds_per_run"], share, click.echo)
-            taken.append(_measured(module, harness))
-            settings["runs_repeated"] += share.repeated
+            os.sched_setaffinity(0, usable)
+            taken.append(_measured_or_skipped(module, folder, settings, patience / len(chosen)))
     except OutOfTime as reason:
         left = chosen[len(taken) :]
         taken += [Measurement(each.IDENTIFIER, each.TITLE, failed=str(reason)) for each in left]
     finally:
         os.sched_setaffinity(0, usable)
     return taken
+
+
+def _measured_or_skipped(module: ModuleType, folder: Path, settings: dict[str, Any], patience: float) -> Measurement:
+    """Servers and load are pinned to a core each; what needs neither runs where the machine puts it."""
+    share = Patience(patience)
+    cores = machine.Cores(0, 0)
+    if getattr(module, "NEEDS_SERVERS", True):
+        try:
+            machine.require_tools()
+            cores = machine.Cores.choose()
+        except machine.ToolsMissing as missing:
+            return Measurement(module.IDENTIFIER, module.TITLE, skipped=str(missing))
+        os.sched_setaffinity(0, {cores.generator})
+    harness = Harness(folder, cores, settings["rounds"], settings["seconds_per_run"], share, click.echo)
+    measurement = _measured(module, harness)
+    settings["runs_repeated"] += share.repeated
+    return measurement
 
 
 def _measured(module: ModuleType, harness: Harness) -> Measurement:

@@ -71,11 +71,27 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Figures of whatever kind (seconds, bytes, memory) as they are shown: a row for each thing measured."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        return {"title": self.title, "rows": rows}
+
+
+@dataclass(frozen=True)
 class Measurement:
+    """`series` are of servers under load; `tables` are for all other figures. Either may be empty."""
+
     identifier: str
     title: str
     series: Sequence[Series] = ()
     ratios: Sequence[Ratio] = ()
+    tables: Sequence[Table] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     skipped: str | None = None
     failed: str | None = None
@@ -89,6 +105,7 @@ class Measurement:
             "facts": dict(self.facts),
             "ratios": [ratio.to_json() for ratio in self.ratios],
             "series": [series.to_json() for series in self.series],
+            "tables": [table.to_json() for table in self.tables],
         }
 
 

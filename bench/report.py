@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bench.outcome import Measurement, Ratio, Series
+    from bench.outcome import Measurement, Ratio, Series, Table
 
 _HEAD = """\
 # Results of `make bench`
@@ -50,14 +50,37 @@ def lines(measurement: Measurement) -> Iterator[str]:
     yield "| ratio | of | to | median | range | aim |"
     yield "|---|---|---|---:|---:|---|"
     yield from (_ratio_row(ratio) for ratio in measurement.ratios)
+    for table in measurement.tables:
+        yield from _table_lines(table)
+    if measurement.series:
+        yield from _series_lines(measurement.series)
+    yield "\n" + " · ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in measurement.facts.items())
+    if measurement.series:
+        yield from _disturbance_lines(measurement.series)
+
+
+def _table_lines(table: Table) -> Iterator[str]:
+    yield f"\n{table.title}\n" if table.title else ""
+    yield "| " + " | ".join(table.columns) + " |"
+    yield "|" + "|".join("---:" if _is_figure(column) else "---" for column in zip(*table.rows, strict=True)) + "|"
+    yield from ("| " + " | ".join(row) + " |" for row in table.rows)
+
+
+def _is_figure(cells: Sequence[str]) -> bool:
+    return all(cell[:1].isdigit() for cell in cells)
+
+
+def _series_lines(series: Sequence[Series]) -> Iterator[str]:
     yield "\n| server | load | requests/s | p50 ms | p99 ms | CPU µs/request | server's core | wrk's core | others |"
     yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
-    yield from (_series_row(series) for series in measurement.series)
-    yield "\n" + " · ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in measurement.facts.items())
-    disturbed = sum(sample.others_share > DISTURBED for series in measurement.series for sample in series.samples)
-    total = sum(len(series.samples) for series in measurement.series)
-    yield f"\nRuns in which others took more than {DISTURBED:.0%} of a core: {disturbed} of {total}.\n"
-    if disturbed > total / 2:
+    yield from (_series_row(each) for each in series)
+
+
+def _disturbance_lines(series: Sequence[Series]) -> Iterator[str]:
+    shares = [sample.others_share for each in series for sample in each.samples]
+    disturbed = sum(share > DISTURBED for share in shares)
+    yield f"\nRuns in which others took more than {DISTURBED:.0%} of a core: {disturbed} of {len(shares)}.\n"
+    if disturbed > len(shares) / 2:
         yield "Provisional: most runs were disturbed, so no aim is shown to be met or missed by these.\n"
 
 
