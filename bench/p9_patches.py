@@ -29,7 +29,8 @@ MOST_OF_FULL = 0.7
 CACHE = Path(__file__).parent.parent / "var" / "bench"
 AIMS = {"all": "≤ 0.70", "gentle": "≤ 1.10"}
 LUT_AIM = "≤ 1.10"
-SHOWN = dict.fromkeys(FORMATS, ("all", "gentle")) | dict.fromkeys(("int8", "linear-8"), ("all", "gentle", "last", "added", "moved", "seed"))
+MORE = ("last", "added", "moved", "seed")  # beside all and gentle
+SHOWN = {name: ("all", "gentle", *(MORE if name in ("int8", "linear-8") else ())) for name in FORMATS}
 BSDIFF = "bsdiff4==1.3.2"
 BSDIFF_RUN = "import bsdiff4,sys; getattr(bsdiff4, 'file_' + sys.argv[1])(*sys.argv[2:])"
 DECODE_RUN = """
