@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -18,6 +18,7 @@ from registry.conversion.recipes import RECIPES
 from registry.errors import DomainError, Invalid, NotFound
 from registry.models import ConversionJob, ModelVersion, RegisteredModel, Role
 from registry.services.comparing import compare_versions
+from registry.services.matrix import matrix
 
 if TYPE_CHECKING:
     from registry.admin.shared import MemberAdmin
@@ -33,6 +34,7 @@ class RebuildForm(forms.Form):
 
 def version_urls(page: "MemberAdmin") -> list[URLPattern]:
     views = {
+        "progress": progress_view,
         "steer": steer_view,
         "recipes": recipes_view,
         "rebuild": rebuild_view,
@@ -52,6 +54,13 @@ def _url(page: "MemberAdmin", kind: str, name: str, view: Callable[..., HttpResp
         f"<int:pk>/{name}/", page.admin_site.admin_view(partial(view, page)), name=f"{kind}_{name}"
     )
     return found
+
+
+def progress_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+    """What the version's page asks for again and again while conversions run."""
+    version: ModelVersion = page.find(request, pk)
+    wanted = ("recipe", "state", "state_shown", "step", "percent", "log_tail")
+    return JsonResponse({"rows": [{name: getattr(row, name) for name in wanted} for row in matrix(version)]})
 
 
 def steer_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:

@@ -48,6 +48,11 @@ class MatrixRow:
     def is_blocked(self) -> bool:
         return bool(self.uncovered)
 
+    @property
+    def state_shown(self) -> str:
+        """The state, or that a running job is being stopped."""
+        return "stopping" if self.is_cancelling else self.state
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "is_blocked": self.is_blocked}
 

@@ -96,6 +96,7 @@ MINIMUM = {
     "registry_modelversion_change": Role.VIEWER,
     "registry_modelversion_work": Role.VIEWER,
     "registry_modelversion_yank": Role.RELEASER,
+    "registry_modelversion_progress": Role.VIEWER,
     "registry_modelversion_steer": Role.EDITOR,
     "registry_modelversion_recipes": Role.EDITOR,
     "registry_modelversion_rebuild": Role.EDITOR,
@@ -173,7 +174,7 @@ def test_every_address_of_the_admin_has_a_line_in_the_table():
 
 
 ROW_PAGES = {"change", "delete", "work", "yank", "way", "lift", "steer", "recipes", "rebuild", "override", "compare"}
-ROW_PAGES |= {"gates", "profiles"}
+ROW_PAGES |= {"gates", "profiles", "progress"}
 
 
 def status_of(client, name, version):

@@ -37,6 +37,9 @@ def test_buttons_steer_and_the_page_tells_what_became_of_it(administrator, fille
     shown = administrator.get(page).content.decode()
     for told in ("calibrating, 40 %", "priority 4", "a line of its log", "Cancel all"):
         assert told in shown, told
+    rows = administrator.get(url(ModelVersion, "progress", filled.pk)).json()["rows"]
+    told = {"state": "running", "state_shown": "running", "step": "calibrating", "percent": 40}
+    assert {"recipe": F16, "log_tail": "a line of its log", **told} in rows
     administrator.post(steer, {"action": "cancel", "recipe": F16})
     assert "is being stopped" in administrator.get(page).content.decode()
     job.refresh_from_db()
