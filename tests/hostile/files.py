@@ -102,10 +102,10 @@ def damaged_headers(chance: random.Random) -> Iterator[Hostile]:
 
 def wrong_extensions(_chance: random.Random) -> Iterator[Hostile]:
     for file_name, content in sound().items():
-        for claimed in (".keras", ".tflite", ".zip"):
+        for claimed in (".keras", ".tflite", ".zip", ".onnx", ".mlmodel"):
             if not file_name.endswith(claimed):
                 yield Hostile(f"{file_name} as {claimed}", f"model{claimed}", content)
-        for claimed in ("model", "model.h5", "model.pt", "model.onnx", "model.exe", "model.keras.gz"):
+        for claimed in ("model", "model.h5", "model.pt", "model.pb", "model.exe", "model.keras.gz"):
             yield Hostile(f"{file_name} as {claimed}", claimed, content, "unknown_format")
 
 
@@ -290,7 +290,7 @@ def saved_models() -> Iterator[Hostile]:
             f"inner {operation[:20]}", "model.zip", zipped({"saved_model.pb": inner}), code="tensorflow_operation"
         )
     graphs = {
-        "no signature": (builders.saved_model(key="train"), "no_signature"),
+        "no signature": (builders.message((1, 1), (2, builders.message((2, b"")))), "no_signature"),
         "no value of the signature": (
             builders.message((2, builders.message((5, builders.message((1, "serving_default")))))),
             "no_signature",
