@@ -4,6 +4,7 @@ Nothing here imports a converter, and no end a job can come to raises: a crash, 
 model are states of the report. What does raise is the caller's `on_heartbeat`, to cancel; the job is killed first.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,16 @@ from registry.conversion.report import Report, merged
 from registry.conversion.supervision import RECIPE_LIMITS, TRACE_LIMITS, Limits, OnHeartbeat, Progress, supervise
 from registry.conversion.worker.job import Job
 
-__all__ = ["RECIPE_LIMITS", "TRACE_LIMITS", "Limits", "OnHeartbeat", "Progress", "run_recipe", "run_trace"]
+__all__ = [
+    "RECIPE_LIMITS",
+    "TRACE_LIMITS",
+    "Limits",
+    "OnHeartbeat",
+    "Progress",
+    "build_variant",
+    "run_recipe",
+    "run_trace",
+]
 
 SourceFormat = Literal["keras", "saved_model", "tflite", "coreml", "onnx"]
 
@@ -73,28 +83,57 @@ def run_recipe(
     workspace: Path | None = None,
 ) -> Report:
     """Build one variant from a trace's output directory and verify it in a process of its own."""
-    known = recipe_named(recipe)
+    build = build_variant(
+        recipe=recipe,
+        trace=trace,
+        evaluation_set=evaluation_set,
+        metadata=metadata,
+        output=output,
+        limits=limits,
+        on_heartbeat=_within(OPTIMISE_PERCENT, on_heartbeat),
+        workspace=workspace,
+    )
+    if build.state != "succeeded":
+        return build
+    verify = _recipe_job("verify", recipe, trace, evaluation_set, metadata, output)
+    beat = _within(VERIFY_PERCENT, on_heartbeat)
+    verified = supervise(verify, limits=limits, on_heartbeat=beat, workspace=workspace)
+    return _of_recipe(merged(build, verified), recipe_named(recipe))
+
+
+def build_variant(
+    *,
+    recipe: str,
+    trace: Path,
+    evaluation_set: Path | None,
+    metadata: Path | None = None,
+    output: Path,
+    limits: Limits = RECIPE_LIMITS,
+    on_heartbeat: OnHeartbeat,
+    workspace: Path | None = None,
+) -> Report:
+    """The first half of `run_recipe`: a file that nobody has looked at yet, not to be published."""
     output.mkdir(parents=True, exist_ok=True)
+    optimise = _recipe_job("optimise", recipe, trace, evaluation_set, metadata, output)
+    built = supervise(optimise, limits=limits, on_heartbeat=on_heartbeat, workspace=workspace)
+    return _of_recipe(built, recipe_named(recipe))
 
-    def step(name: str, share: range) -> Report:
-        def job(scratch: Path) -> Job:
-            return Job(
-                step=name,
-                output=output.resolve(),
-                scratch=scratch,
-                recipe=recipe,
-                trace=trace.resolve(),
-                evaluation_set=evaluation_set.resolve() if evaluation_set else None,
-                metadata=metadata.resolve() if metadata else None,
-            )
 
-        beat = _within(share, on_heartbeat)
-        return supervise(job, limits=limits, on_heartbeat=beat, workspace=workspace)
+def _recipe_job(
+    step: str, recipe: str, trace: Path, evaluation_set: Path | None, metadata: Path | None, output: Path
+) -> Callable[[Path], Job]:
+    def job(scratch: Path) -> Job:
+        return Job(
+            step=step,
+            output=output.resolve(),
+            scratch=scratch,
+            recipe=recipe,
+            trace=trace.resolve(),
+            evaluation_set=evaluation_set.resolve() if evaluation_set else None,
+            metadata=metadata.resolve() if metadata else None,
+        )
 
-    built = step("optimise", OPTIMISE_PERCENT)
-    if built.state != "succeeded":
-        return _of_recipe(built, known)
-    return _of_recipe(merged(built, step("verify", VERIFY_PERCENT)), known)
+    return job
 
 
 def _within(share: range, on_heartbeat: OnHeartbeat) -> OnHeartbeat:
