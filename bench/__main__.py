@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import machine, p1_poll, p2_not_modified, p9_patches, plot, report
+from bench import machine, p1_poll, p2_not_modified, p7_conversion, p9_patches, plot, report
 from bench.harness import Harness, Patience
 from bench.outcome import Measurement
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, ModuleType
 
-MEASUREMENTS: dict[str, ModuleType] = {module.IDENTIFIER: module for module in (p1_poll, p2_not_modified, p9_patches)}
+MEASUREMENTS: dict[str, ModuleType] = {
+    module.IDENTIFIER: module for module in (p1_poll, p2_not_modified, p7_conversion, p9_patches)
+}
 _FOLDER = Path(__file__).parent
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM)
 
