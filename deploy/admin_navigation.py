@@ -41,9 +41,11 @@ NAVIGATION: list[dict[str, Any]] = [
             _page("Releases", "rocket_launch", "distribution_release_changelist"),
             _page("Publish", "publish", "distribution_release_add", permission="may_release"),
             _page("Roll back", "undo", "distribution_release_roll_back", permission="may_release"),
+            _page("Why this answer", "help_center", "distribution_release_explain"),
             _page("Kill switches", "emergency_home", "distribution_killswitch_changelist"),
             _page("Revisions", "layers", "distribution_revision_changelist"),
             _page("Signed documents", "verified", "distribution_signeddocument_changelist"),
+            _page("Trust", "key", "distribution_trustrole_changelist"),
         ],
     },
     {

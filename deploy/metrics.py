@@ -1,0 +1,55 @@
+"""`GET /metrics` in Prometheus' text format, of the applications that the caller's token reaches.
+
+It needs a token, as everything on the control plane does: behind a proxy every caller comes from this machine, so the
+address says nothing. Prometheus sends it with `authorization: {credentials_file: …}`.
+"""
+
+from collections.abc import Iterator
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from distribution.trust.status import trust_status
+from registry.api.authentication import TokenAuthentication
+from registry.models import Application, Membership
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+TITLES = (
+    ("aerogram_trust_expiry_days", "Days until a role's signature ends, negative after it."),
+    ("aerogram_trust_version", "Version of a role's current metadata."),
+    ("aerogram_trust_warnings", "What somebody should do about an application's trust."),
+    ("aerogram_publish_requests_pending", "Changes that devices do not see yet."),
+)
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    try:
+        found = TokenAuthentication().authenticate(Request(request))
+    except AuthenticationFailed:
+        found = None
+    if found is None:
+        return HttpResponse("expected a token\n", status=401, headers={"WWW-Authenticate": "Bearer"})
+    user, token = found
+    mine = Membership.objects.filter(user=user).values("application")
+    applications = Application.objects.all() if user.is_superuser else Application.objects.filter(pk__in=mine)
+    lines = [line for application in applications if token.reaches(application) for line in _lines(application)]
+    body = "".join(f"# HELP {name} {told}\n# TYPE {name} gauge\n{_of(name, lines)}" for name, told in TITLES)
+    return HttpResponse(body, content_type=CONTENT_TYPE)
+
+
+def _lines(application: Application) -> Iterator[str]:
+    """Names and slugs hold nothing that the format would have to escape."""
+    status = trust_status(application, timezone.now())
+    for role in status.roles:
+        labels = f'{{application="{application.slug}",role="{role.role}"}}'
+        yield f"aerogram_trust_expiry_days{labels} {role.days_left}"
+        yield f"aerogram_trust_version{labels} {role.version}"
+    pending = application.publish_requests.filter(consumed_at__isnull=True).count()
+    yield f'aerogram_trust_warnings{{application="{application.slug}"}} {len(status.warnings)}'
+    yield f'aerogram_publish_requests_pending{{application="{application.slug}"}} {pending}'
+
+
+def _of(name: str, lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines if line.partition("{")[0] == name)
