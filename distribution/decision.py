@@ -1,6 +1,6 @@
 """Which signed manifest a device gets for a model, and why. Pure; total on every parsed catalog.
 
-The order of the steps, each of which leaves a line in the trace:
+The order of the steps, each of which leaves a line in the trace of a caller who wants one (`explain`):
 
 | step        | taken when                                     | serves                     | reason                  |
 |-------------|------------------------------------------------|----------------------------|-------------------------|
@@ -34,7 +34,7 @@ from distribution.catalog import (
     override_key,
 )
 from experiments.bucketing import bucket, in_range
-from experiments.eligibility import arm_without_variant, choose_variant
+from experiments.eligibility import arm_without_variant, choose_variant, incompatibility
 from registry.device_classes import DeviceProfile, Match, match
 
 if TYPE_CHECKING:
@@ -57,8 +57,28 @@ class Reason(StrEnum):
     UNKNOWN_MODEL = "unknown_model"
 
 
+class Outcome(StrEnum):
+    """What came of one rule. `failed`: it is there for some devices, and this one misses the condition in `detail`."""
+
+    APPLIED = "applied"
+    NOT_APPLIED = "not_applied"
+    FAILED = "failed"
+
+
+class Step(NamedTuple):
+    """One rule that was tried; `name` is the device class, experiment or variant it belongs to, if any."""
+
+    rule: str
+    outcome: Outcome
+    detail: str
+    name: str = ""
+
+
+Trace = list[Step]
+
+
 class Decision(NamedTuple):
-    """`manifest` None changes nothing on the device. `trace` is (step, outcome) in the order taken, for `explain`."""
+    """`manifest` None changes nothing on the device."""
 
     reason: Reason
     manifest: Reference | None = None
@@ -68,10 +88,9 @@ class Decision(NamedTuple):
     experiment: str | None = None
     phase: int | None = None
     arm: str | None = None
-    trace: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, str | int]:
-        """The `decision` object of a poll's answer: what is known, without manifest and trace."""
+        """The `decision` object of a poll's answer: what is known, without the manifest."""
         names = ("reason", "experiment", "phase", "arm", "version", "variant", "device_class")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
@@ -86,14 +105,14 @@ class _Choice(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """One device asking for one model, and the trace written on the way."""
+    """One device asking for one model. `trace` None: nobody wants to know, so no line is put into words."""
 
     profile: DeviceProfile
     unit: str | None
     current_version: int | None
     matched: Match
     model: CatalogModel
-    trace: list[tuple[str, str]]
+    trace: Trace | None
 
 
 def decide(
@@ -104,26 +123,45 @@ def decide(
     current_version: int | None = None,
     *,
     matched: Match | None = None,
+    trace: Trace | None = None,
 ) -> Decision:
     """`current_version` is the model version the device runs now, None if unknown.
 
-    `matched` may be passed by a caller who asks for several models: it depends on profile and classes only.
+    `matched` may be passed by a caller who asks for several models: it depends on profile and classes only. Into
+    `trace` goes a step for each rule tried, in order.
     """
     model = catalog.models.get(model_name)
     if model is None:
-        return Decision(Reason.UNKNOWN_MODEL, trace=(("model", "not in the channel"),))
+        if trace is not None:
+            trace.append(Step("model", Outcome.FAILED, "the channel has no such model"))
+        return Decision(Reason.UNKNOWN_MODEL)
     if model.kill_switch is not None:
-        return Decision(Reason.KILL_SWITCH, model.kill_switch, trace=(("kill_switch", "on"),))
+        if trace is not None:
+            trace.append(Step("kill_switch", Outcome.APPLIED, "engaged: the embedded model, whatever is released"))
+        return Decision(Reason.KILL_SWITCH, model.kill_switch)
     if matched is None:
         matched = match(profile, catalog.device_classes)
-    request = _Request(profile, unit, current_version, matched, model, [])
+    if trace is not None:
+        trace.append(Step("kill_switch", Outcome.NOT_APPLIED, "not engaged"))
+        trace.extend(_class_steps(matched))
+    request = _Request(profile, unit, current_version, matched, model, trace)
     return _serve(request, _choose(request))
+
+
+def _class_steps(matched: Match) -> Iterator[Step]:
+    for name, why_not in matched.trace:
+        yield Step("device_class", Outcome.FAILED, why_not, name)
+    if matched.device_class is None:
+        yield Step("device_class", Outcome.FAILED, "no class accepts the device")
+    else:
+        yield Step("device_class", Outcome.APPLIED, "every condition holds", matched.device_class.name)
 
 
 def _choose(request: _Request) -> _Choice:
     model, unit, trace = request.model, request.unit, request.trace
     if unit is None:
-        trace.append(("unit", f"none, rule is {model.no_unit}"))
+        if trace is not None:
+            trace.append(Step("unit", Outcome.APPLIED, f"none was sent, the model's rule is {model.no_unit}"))
         return _Choice(Reason.NO_UNIT, model.current if model.no_unit == "current" else None)
     pinned = _overridden(request, unit)
     if pinned is not None:
@@ -134,46 +172,66 @@ def _choose(request: _Request) -> _Choice:
     choice = _experiment_choice(request, unit)
     if choice is not None:
         return choice
+    if trace is not None:
+        trace.append(Step("current", Outcome.APPLIED, _current_words(model.current)))
     return _Choice(Reason.CURRENT_RELEASE, model.current)
 
 
+def _current_words(version: int | None) -> str:
+    return "nothing is released: the app keeps its embedded model" if version is None else f"version {version}"
+
+
 def _overridden(request: _Request, unit: str) -> int | None:
-    overrides = request.model.overrides
+    overrides, trace = request.model.overrides, request.trace
     if not overrides.units:
         return None
     version = overrides.units.get(override_key(overrides.salt, unit))
-    request.trace.append(("override", "not listed" if version is None else f"version {version}"))
+    if trace is not None and version is None:
+        trace.append(Step("override", Outcome.NOT_APPLIED, "the unit is not listed"))
+    elif trace is not None:
+        trace.append(Step("override", Outcome.APPLIED, f"the unit is pinned to version {version}"))
     return version
 
 
 def _held_back(request: _Request, unit: str) -> bool:
     """A device for which the held-back version has no variant is outside the slice, as with an experiment."""
-    holdback = request.model.holdback
+    holdback, trace = request.model.holdback, request.trace
     if holdback is None:
         return False
     position = bucket(unit, holdback.salt)
     if not in_range(position, holdback.range):
-        request.trace.append(("holdback", f"bucket {position} outside {_span(holdback.range)}"))
+        if trace is not None:
+            trace.append(Step("holdback", Outcome.FAILED, f"bucket {position} outside {_span(holdback.range)}"))
         return False
     if _variant_of(request, holdback.version) is None:
-        request.trace.append(("holdback", f"version {holdback.version} has no variant for the device"))
+        if trace is not None:
+            lacking = f"version {holdback.version} has no variant for the device"
+            trace.append(Step("holdback", Outcome.FAILED, lacking))
         return False
-    request.trace.append(("holdback", f"bucket {position} in {_span(holdback.range)}"))
+    if trace is not None:
+        trace.append(Step("holdback", Outcome.APPLIED, f"bucket {position} in {_span(holdback.range)}"))
     return True
 
 
 def _experiment_choice(request: _Request, unit: str) -> _Choice | None:
+    trace = request.trace
     for experiment in _experiments_around(request, unit):
         lacking = _arm_without_variant(request, experiment)
         if lacking is not None:
-            request.trace.append((experiment.slug, f"not eligible: arm {lacking} has no variant for the device"))
+            if trace is not None:
+                told = f"not eligible: arm {lacking} has no variant for the device"
+                trace.append(Step("experiment", Outcome.FAILED, told, experiment.slug))
             continue
         position = bucket(unit, experiment.arm_salt)
         arm = _arm_at(experiment, position)
         if arm is None:
-            request.trace.append((experiment.slug, f"arm bucket {position} is in no arm"))
+            if trace is not None:
+                told = f"arm bucket {position} is in no arm"
+                trace.append(Step("experiment", Outcome.FAILED, told, experiment.slug))
             continue
-        request.trace.append((experiment.slug, f"arm bucket {position} is in {arm.name}"))
+        if trace is not None:
+            told = f"arm bucket {position} is in {arm.name}"
+            trace.append(Step("experiment", Outcome.APPLIED, told, experiment.slug))
         return _served_by(request, experiment, arm)
     return None
 
@@ -181,14 +239,17 @@ def _experiment_choice(request: _Request, unit: str) -> _Choice | None:
 def _experiments_around(request: _Request, unit: str) -> Iterator[CatalogExperiment]:
     """Experiments whose layer range contains the unit: at most one a layer, and one hash a layer."""
     positions: dict[str, int] = {}
+    trace = request.trace
     for experiment in request.model.experiments:
         layer = experiment.layer
         position = positions.get(layer.salt)
         if position is None:
             position = positions[layer.salt] = bucket(unit, layer.salt)
-            request.trace.append(("layer", f"bucket {position} under {layer.salt}"))
         if in_range(position, layer.range):
             yield experiment
+        elif trace is not None:
+            told = f"layer bucket {position} outside {_span(layer.range)}"
+            trace.append(Step("experiment", Outcome.FAILED, told, experiment.slug))
 
 
 def _arm_without_variant(request: _Request, experiment: CatalogExperiment) -> str | None:
@@ -208,7 +269,9 @@ def _arm_at(experiment: CatalogExperiment, position: int) -> CatalogArm | None:
 def _served_by(request: _Request, experiment: CatalogExperiment, arm: CatalogArm) -> _Choice:
     if experiment.state == "halted" and not arm.control and not _runs_already(request, arm):
         control = experiment.control
-        request.trace.append((experiment.slug, "halted: the device does not run the treatment, it gets the control"))
+        if request.trace is not None:
+            told = "the device does not run the treatment, it gets the control"
+            request.trace.append(Step("halted", Outcome.APPLIED, told, experiment.slug))
         return _Choice(Reason.HALTED, control.version if control else request.model.current, experiment, arm)
     return _Choice(_arm_reason(experiment, arm), arm.version, experiment, arm)
 
@@ -235,19 +298,19 @@ def _serve(request: _Request, choice: _Choice) -> Decision:
     )
     if choice.version is None:
         reason = Reason.USE_EMBEDDED if choice.reason is Reason.CURRENT_RELEASE else choice.reason
-        return decision._replace(reason=reason, trace=tuple(request.trace))
+        return decision._replace(reason=reason)
     floor = _floor_before(request, choice.version)
     version = choice.version if floor is None else floor
     variant = _variant_of(request, version)
+    if request.trace is not None:
+        request.trace.extend(_variant_steps(request, version))
     if variant is None:
-        request.trace.append(("variant", f"version {version} has none for the device"))
-        return decision._replace(reason=Reason.NO_COMPATIBLE_VARIANT, version=version, trace=tuple(request.trace))
+        return decision._replace(reason=Reason.NO_COMPATIBLE_VARIANT, version=version)
     return decision._replace(
         reason=choice.reason if floor is None else Reason.FLOOR,
         manifest=variant.manifest,
         version=version,
         variant=variant.name,
-        trace=tuple(request.trace),
     )
 
 
@@ -256,17 +319,36 @@ def _floor_before(request: _Request, version: int) -> int | None:
 
     A floor without a variant for the device is passed over, because stopping there would strand it for ever.
     """
+    trace = request.trace
     if request.current_version is None:
         return None
     for floor in request.model.floors:
-        if request.current_version < floor < version and _variant_of(request, floor) is not None:
-            request.trace.append(("floor", f"version {floor} comes before {version}"))
+        if not request.current_version < floor < version:
+            continue
+        if _variant_of(request, floor) is not None:
+            if trace is not None:
+                trace.append(Step("floor", Outcome.APPLIED, f"version {floor} comes before {version}"))
             return floor
+        if trace is not None:
+            trace.append(Step("floor", Outcome.FAILED, f"version {floor} has no variant for the device"))
     return None
 
 
 def _variant_of(request: _Request, version: int) -> CatalogVariant | None:
     return choose_variant(request.model.versions[version], request.profile, request.matched.device_class)
+
+
+def _variant_steps(request: _Request, version: int) -> Iterator[Step]:
+    """Each variant that the class prefers, best first, up to the one that is served."""
+    device_class = request.matched.device_class
+    built = {variant.name: variant for variant in request.model.versions[version]}
+    for name in device_class.variants if device_class else ():
+        variant = built.get(name)
+        why_not = f"version {version} has none" if variant is None else incompatibility(variant, request.profile)
+        if why_not is None:
+            yield Step("variant", Outcome.APPLIED, f"version {version} runs on the device", name)
+            return
+        yield Step("variant", Outcome.FAILED, why_not, name)
 
 
 def _span(span: tuple[int, int]) -> str:

@@ -279,6 +279,12 @@ class ControlPlane:
     def match(self, profile: dict[str, Any]) -> dict[str, Any]:
         return self._ask("POST", "device-class-match", json=profile)  # type: ignore[no-any-return]
 
+    def explain(self, channel: str, model: str, query: dict[str, str], unit: str | None) -> dict[str, Any]:
+        """`query` has the members of a poll."""
+        headers = {"Aerogram-Unit": unit} if unit else {}
+        path = f"channels/{channel}/models/{model}/explain"
+        return self._ask("GET", path, params=query, headers=headers)  # type: ignore[no-any-return]
+
     def members(self) -> list[dict[str, Any]]:
         return self._list("memberships")
 

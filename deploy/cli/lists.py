@@ -75,6 +75,34 @@ def match(server: ControlPlane, *, as_json: bool, accelerators: tuple[str, ...],
 
 
 @cli.command()
+@click.argument("model")
+@click.option("--channel", default="production", show_default=True)
+@click.option("--unit", help="The installation's id; without it, the rule for none.")
+@click.option("--os", default="")
+@click.option("--os-version", default="")
+@click.option("--app-version", default="")
+@click.option("--runtime", default="")
+@click.option("--runtime-version", default="")
+@click.option("--device", default="", help="maker/model")
+@click.option("--soc", default="")
+@click.option("--ram-mb", default="")
+@click.option("--accelerators", default="", help="A comma list.")
+@click.option("--runs", type=int, help="The version that the device runs now.")
+@verb
+def explain(
+    server: ControlPlane, *, model: str, channel: str, unit: str | None, runs: int | None, as_json: bool, **profile: str
+) -> Any:
+    """Say what a device would get of MODEL, every rule that was tried, and the first that failed."""
+    query = {name: value for name, value in profile.items() if value}
+    if runs is not None:
+        query["current"] = f"{model}:{runs}"
+    answer = server.explain(channel, model, query, unit)
+    if not as_json:
+        views.print_explanation(console, answer)
+    return answer
+
+
+@cli.command()
 @verb
 def members(server: ControlPlane, *, as_json: bool) -> Any:
     """List who has which role."""

@@ -227,6 +227,22 @@ def release_table(releases: list[dict[str, Any]]) -> Table:
     return table
 
 
+def print_explanation(console: Console, told: dict[str, Any]) -> None:
+    """Every rule in the order tried, then what came of it."""
+    marks = {"applied": "[green]applied[/green]", "failed": "[red]failed[/red]", "not_applied": "[dim]–[/dim]"}
+    table = Table("rule", "of", "outcome", "why")
+    for step in told["steps"]:
+        table.add_row(step["rule"], escape(step["name"] or "–"), marks[step["outcome"]], escape(step["detail"]))
+    console.print(table)
+    decision = told["decision"]
+    parts = [f"{name} {decision[name]}" for name in ("version", "variant", "experiment", "arm") if name in decision]
+    console.print(f"revision {told['revision']}: {', '.join([decision['reason'], *parts])}")
+    failed = told["first_failed"]
+    if failed:
+        named = f" {failed['name']}" if failed["name"] else ""
+        console.print(f"first that failed: {failed['rule']}{escape(named)}: {escape(failed['detail'])}")
+
+
 def plain_table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:
     """The named members of each row, as they came."""
     table = Table(*(column.replace("_", " ") for column in columns))

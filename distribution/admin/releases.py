@@ -13,11 +13,12 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from distribution import preview, services
+from distribution.admin import explain
 from distribution.admin.choosing import Choice, choose_version, choose_what_is_live
 from distribution.models import Release
 from registry.admin import access
 from registry.admin.shared import MemberAdmin
-from registry.errors import DomainError
+from registry.errors import DomainError, NotAllowed
 from registry.models import Channel, ModelVersion, RegisteredModel, Role
 from registry.services import require_role, verdicts
 from registry.templatetags.aerogram import state
@@ -73,6 +74,7 @@ class ReleaseAdmin(MemberAdmin):
         wrap = self.admin_site.admin_view
         return [
             path("roll-back/", wrap(self.roll_back_view), name="distribution_release_roll_back"),
+            path("explain/", wrap(self.explain_view), name="distribution_release_explain"),
             path("<int:pk>/way/", wrap(self.way_view), name="distribution_release_way"),
             *super().get_urls(),
         ]
@@ -154,6 +156,23 @@ class ReleaseAdmin(MemberAdmin):
             return None
         messages.success(request, f"{channel} goes back to {made.model_version}.")
         return made
+
+    # -- what one device would get
+
+    def explain_view(self, request: HttpRequest) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise NotAllowed("expected a role in an application, got none")
+        found = explain.pairs(request)
+        pair = explain.chosen(request, found)
+        form = explain.ExplainForm(request.GET if "os" in request.GET else None)
+        told, refused = None, ""
+        if pair is not None and form.is_valid():
+            try:
+                told = explain.told(pair, form)
+            except DomainError as error:
+                refused = str(error)
+        context: dict[str, Any] = {"pairs": found, "chosen": pair, "form": form, "told": told, "refused": refused}
+        return self.page(request, "distribution/explain.html", "Why a device gets what it gets", **context)
 
     # -- one release on its way
 

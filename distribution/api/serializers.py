@@ -2,6 +2,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from distribution.decision import Outcome
 from distribution.models import KillSwitch, Release, Revision
 from registry.api.pages import PageQuery
 from registry.api.serializers import Body
@@ -79,3 +80,34 @@ class RootSerializer(serializers.Serializer[Any]):
 
     signed = serializers.DictField()
     signatures = serializers.ListField(child=serializers.DictField())
+
+
+class ExplainQuery(serializers.Serializer[Any]):
+    """A poll's own query; `unit` may come in the header Aerogram-Unit, which no log keeps."""
+
+    os = serializers.CharField(required=False, allow_blank=True)
+    os_version = serializers.CharField(required=False, allow_blank=True)
+    app_version = serializers.CharField(required=False, allow_blank=True)
+    runtime = serializers.CharField(required=False, allow_blank=True)
+    runtime_version = serializers.CharField(required=False, allow_blank=True)
+    device = serializers.CharField(required=False, allow_blank=True, help_text="maker/model")
+    soc = serializers.CharField(required=False, allow_blank=True)
+    ram_mb = serializers.CharField(required=False, allow_blank=True, help_text="MiB")
+    accelerators = serializers.CharField(required=False, allow_blank=True, help_text="A comma list: gpu,npu")
+    current = serializers.CharField(required=False, allow_blank=True, help_text="model:version that it runs now")
+    unit = serializers.CharField(required=False, allow_blank=True, help_text="Or in the header Aerogram-Unit.")
+
+
+class StepSerializer(serializers.Serializer[Any]):
+    rule = serializers.CharField()
+    outcome = serializers.ChoiceField(choices=[outcome.value for outcome in Outcome])
+    detail = serializers.CharField()
+    name = serializers.CharField(allow_blank=True, help_text="The device class, experiment or variant.")
+
+
+class ExplanationSerializer(serializers.Serializer[Any]):
+    revision = serializers.IntegerField()
+    decision = serializers.DictField()
+    manifest = serializers.DictField(allow_null=True)
+    steps = StepSerializer(many=True)
+    first_failed = StepSerializer(allow_null=True)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from distribution.api import patches, trust, views
+from distribution.api import explain, patches, trust, views
 
 APPLICATION = "applications/<slug:application>"
 CHANNEL = f"{APPLICATION}/channels/<slug:channel>"
@@ -10,6 +10,7 @@ urlpatterns = [
     path(f"{CHANNEL}/rollback", views.RollbackView.as_view()),
     path(f"{CHANNEL}/kill-switches", views.KillSwitchesView.as_view()),
     path(f"{CHANNEL}/kill-switches/<slug:model>", views.KillSwitchView.as_view()),
+    path(f"{CHANNEL}/models/<slug:model>/explain", explain.ExplainView.as_view()),
     path(f"{APPLICATION}/embedded-models", patches.EmbeddedModelsView.as_view()),
     path(f"{APPLICATION}/patches", patches.PatchesView.as_view()),
     path(f"{APPLICATION}/revisions", views.RevisionsView.as_view()),

@@ -82,8 +82,7 @@ class Poll:
         query, matched = self._prepare(channel, query_string, model)
         catalog, current, profile = channel.catalog, query.current, query.profile
         decisions = [decide(profile, unit, name, catalog, current.get(name), matched=matched) for name in query.models]
-        # Field 1 (the manifest) follows from the others within one state; the last (the trace) holds bucket numbers,
-        # which would give nearly every unit an entry of its own.
+        # Field 1 (the manifest) follows from the others within one state.
         outcomes = tuple([(d[0], *d[2:8]) for d in decisions])
         key = (channel.serial, app.revision, unit is None, query.models, outcomes)
         found = self._answers.get(key)

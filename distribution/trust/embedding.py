@@ -15,7 +15,7 @@ def embedded(channel: Channel, model: RegisteredModel, variant: str | None = Non
     """Of the release that devices have now. Raises `NotReleased`."""
     tree = SignedTree(blob_store(), channel.application.slug)
     pointer, root = tree.current(), tree.root()
-    entry = _catalog(tree, pointer, channel)["models"].get(model.slug) if pointer and root else None
+    entry = catalog_document(tree, pointer, channel)["models"].get(model.slug) if pointer and root else None
     if pointer is None or root is None or entry is None or entry["current"] is None:
         raise errors.NotReleased(f"expected a release of {model} on {channel}, found none")
     offered = {item["name"]: item["manifest"]["path"] for item in entry["versions"][str(entry["current"])]["variants"]}
@@ -39,7 +39,8 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**{name: signed[name] for name in names}, "manifest": manifest}
 
 
-def _catalog(tree: SignedTree, pointer: TreePointer, channel: Channel) -> dict[str, Any]:
+def catalog_document(tree: SignedTree, pointer: TreePointer, channel: Channel) -> dict[str, Any]:
+    """The channel's catalog as published. Raises `NotReleased`."""
     role = releases_role(channel.slug)
     index = tree.targets(role, pointer.role_versions.get(role, 0))
     if index is None:

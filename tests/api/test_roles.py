@@ -98,6 +98,7 @@ NEEDED = {
     ("GET", f"{CHANNEL}/kill-switches/{{model}}"): VIEWER,
     ("POST", f"{CHANNEL}/kill-switches/{{model}}"): RELEASER,
     ("DELETE", f"{CHANNEL}/kill-switches/{{model}}"): RELEASER,
+    ("GET", f"{CHANNEL}/models/{{model}}/explain"): VIEWER,
     ("GET", f"{APPLICATION}/embedded-models"): VIEWER,
     ("POST", f"{APPLICATION}/embedded-models"): EDITOR,
     ("GET", f"{APPLICATION}/patches"): VIEWER,

@@ -120,6 +120,7 @@ MINIMUM = {
     "distribution_release_changelist": Role.VIEWER,
     "distribution_release_add": Role.RELEASER,
     "distribution_release_roll_back": Role.RELEASER,
+    "distribution_release_explain": Role.VIEWER,
     "distribution_release_change": Role.VIEWER,
     "distribution_release_way": Role.VIEWER,
     "distribution_killswitch_changelist": Role.VIEWER,
