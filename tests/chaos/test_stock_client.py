@@ -2,10 +2,16 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root
 from tuf.ngclient import Updater, UpdaterConfig
+
+from distribution.trust import ceremony
+from distribution.trust.signers import signer_from_uri
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
 
@@ -27,3 +33,37 @@ def test_the_stock_updater_downloads_a_published_file(stack, released, tmp_path)
     path = Path(updater.download_target(target))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == model_file["sha256"]
     assert (target.length, target.custom["model_version"]) == (model_file["size_bytes"], 1)
+
+
+def test_the_stock_updater_goes_on_across_a_root_rotation(stack, released, tmp_path):
+    """A ceremony by the command line takes the root out of the signer's hands, while everything runs."""
+    first = json.dumps(stack.server.root()).encode()
+    version = json.loads(first)["signed"]["version"]
+    bring_next_root(stack, tmp_path)
+    assert stack.server.root()["signed"]["version"] == version + 1
+    variant = stack.server.variants(released, 1)[0]
+    model_file = next(file for file in variant["files"] if file["role"] == "model")
+    updater = Updater(
+        metadata_dir=str(tmp_path / "metadata"),
+        metadata_base_url=f"{stack.app_url}/trust/",
+        target_base_url=f"{stack.app_url}/targets/",
+        target_dir=str(tmp_path),
+        config=UpdaterConfig(),
+        bootstrap=first,
+    )
+    updater.refresh()
+    target = updater.get_targetinfo(f"models/{released}/1/{variant['name']}/{model_file['path']}")
+    path = Path(updater.download_target(target))
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == model_file["sha256"]
+
+
+def bring_next_root(stack, folder):
+    """Two of three people follow the development root."""
+    current = Metadata[Root].from_dict(stack.server.root())
+    people = [CryptoSigner.generate_ecdsa() for _ in range(3)]
+    holders = ceremony.Holders([person.public_key for person in people], 2)
+    following = ceremony.next_root(current.signed, {"root": holders}, datetime.now(UTC))
+    server_key = next((stack.folder).rglob("publisher/*/root.pem"))
+    for signer in (signer_from_uri(f"file:{server_key}"), *people[:2]):
+        following.sign(signer, append=True)
+    stack.server.import_root(following.to_dict(), None)
