@@ -193,9 +193,14 @@ def _coreml(concrete: Any) -> dict[str, bytes]:
 def _moved_tflite(content: bytes) -> bytes:
     """The same model with its buffers in another order, the first (always empty) in its place."""
     import flatbuffers  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
     from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # behind the flatbuffer, where packing would lose it
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
     order = list(range(1, len(model.buffers)))
     random.Random(16).shuffle(order)  # noqa: S311  # an order, not a secret
     model.buffers = [model.buffers[index] for index in (0, *order)]
