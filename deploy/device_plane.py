@@ -4,12 +4,16 @@ granian --interface asgi deploy.device_plane:application
 """
 
 import logging
+from datetime import timedelta
 from pathlib import Path
 
 from deploy import env
 from distribution.device_plane.app import DevicePlane, create_app
+from distribution.device_plane.firebase import Facade
 from distribution.device_plane.redis_sink import RedisEventSink
 from distribution.device_plane.tree import LocalTree
+
+SHORTEST_URL_KEY_BYTES = 16
 
 
 def build() -> DevicePlane:
@@ -17,7 +21,33 @@ def build() -> DevicePlane:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     store = env.url("BLOB_STORE_URL", schemes=("file",))
     stream = env.url("EVENT_STREAM_URL", schemes=("redis", "rediss", "unix"))
-    return create_app(LocalTree(Path(store.path) / "tree"), RedisEventSink(str(stream)))
+    return create_app(LocalTree(Path(store.path) / "tree"), RedisEventSink(str(stream)), facade=facade())
+
+
+def facade() -> Facade | None:
+    """The Firebase-compatible routes; None without AEROGRAM_URL_KEY, which all workers must share."""
+    key = env.text("AEROGRAM_URL_KEY", "")
+    if not key:
+        return None
+    if len(key.encode()) < SHORTEST_URL_KEY_BYTES:
+        expected = f"a secret of {SHORTEST_URL_KEY_BYTES} bytes or more"
+        raise env.EnvError("AEROGRAM_URL_KEY", expected=expected, got=f"one of {len(key.encode())}")
+    return Facade(
+        base_url=env.url("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001", schemes=("http", "https")),
+        key=key.encode(),
+        channel=env.text("AEROGRAM_FIREBASE_CHANNEL", "production"),
+        device_classes=dict(_pair(item) for item in env.items("AEROGRAM_FIREBASE_DEVICE_CLASSES", [])),
+        lifetime=timedelta(
+            seconds=env.seconds("AEROGRAM_FIREBASE_URL_SECONDS", 6 * 3600, minimum=600, maximum=604_800)
+        ),
+    )
+
+
+def _pair(item: str) -> tuple[str, str]:
+    application, equals, device_class = (part.strip() for part in item.partition("="))
+    if not (application and equals and device_class):
+        raise env.EnvError("AEROGRAM_FIREBASE_DEVICE_CLASSES", expected="application=device-class", got=repr(item))
+    return application, device_class
 
 
 application = build()

@@ -52,6 +52,7 @@ def environment(layout: Layout, addresses: Addresses, services: Mapping[str, str
     host = f"[{addresses.local}]" if ":" in addresses.local else addresses.local
     defaults = {
         "AEROGRAM_SECRET_KEY": secret(layout.secrets, "secret_key"),
+        "AEROGRAM_URL_KEY": secret(layout.secrets, "url_key"),
         "AEROGRAM_VAR_DIR": str(layout.root),
         "AEROGRAM_ONLINE_KEYS_DIR": str(layout.online_keys),
         "AEROGRAM_WEB_URL": f"http://{host}:{addresses.web_port}",

@@ -19,6 +19,7 @@ from distribution.device_plane.events import (
     too_large,
 )
 from distribution.device_plane.files import Download, Files
+from distribution.device_plane.firebase import Facade
 from distribution.device_plane.poll import Headers, Poll, same_etag
 from distribution.device_plane.problems import Problem, not_found, unavailable
 from distribution.device_plane.query import read_unit
@@ -49,9 +50,15 @@ def create_app(
     clock: Callable[[], datetime] = utc_now,
     refresh_seconds: float = 0.3,
     reader_threads: int = 8,
+    facade: Facade | None = None,
 ) -> "DevicePlane":
-    """`refresh_seconds` is the pause between looks at the tree; a publish is visible after at most that and a load."""
-    return DevicePlane(tree, events, clock=clock, refresh_seconds=refresh_seconds, reader_threads=reader_threads)
+    """`refresh_seconds` is the pause between looks at the tree; a publish is visible after at most that and a load.
+
+    Without a `facade` nothing answers below `/v1beta2`.
+    """
+    return DevicePlane(
+        tree, events, clock=clock, refresh_seconds=refresh_seconds, reader_threads=reader_threads, facade=facade
+    )
 
 
 class DevicePlane:
@@ -63,8 +70,10 @@ class DevicePlane:
         clock: Callable[[], datetime],
         refresh_seconds: float,
         reader_threads: int,
+        facade: Facade | None = None,
     ) -> None:
         self.applications = Applications(tree)
+        self.facade = facade
         self.events = events
         self.clock = clock
         self.refresh_seconds = refresh_seconds
@@ -106,7 +115,13 @@ class DevicePlane:
             case ["", "healthz"]:
                 await self._health(scope, send)
             case _:
-                raise not_found("unknown_path", f"nothing is served at {scope['path'][:200]}")
+                await self._elsewhere(scope, receive, send)
+
+    async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.facade is None or not scope["path"].startswith("/v1beta2/"):
+            raise not_found("unknown_path", f"nothing is served at {scope['path'][:200]}")
+        now, apps = self.clock(), self.applications.by_name
+        await self.facade.answer(scope, receive, send, applications=apps, files=self.files, now=now)
 
     async def _poll(self, scope: Scope, send: Send, app: str, channel: str, model: str | None) -> None:
         method = scope["method"]
