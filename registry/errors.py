@@ -118,6 +118,12 @@ class ReproductionRunning(Conflict):
     code = "reproduction_running"
 
 
+class UploadInUse(Conflict):
+    """A version was registered with these bytes."""
+
+    code = "upload_in_use"
+
+
 class NameTaken(Conflict):
     code = "name_taken"
 

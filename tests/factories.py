@@ -64,21 +64,20 @@ def artifact(content: bytes) -> Artifact:
     return row
 
 
-def version(app: Application, model: str = "digits") -> ModelVersion:
-    """A version whose conversions are not asked for."""
+def version(app: Application, model: str = "digits", **said: Any) -> ModelVersion:
+    """A version whose conversions are not asked for. `said`: columns in place of what stands here."""
     row, _ = RegisteredModel.objects.get_or_create(
         application=app, slug=model, defaults={"name": model, "created_at": NOW}
     )
     number = row.versions.count() + 1
-    return ModelVersion.objects.create(
-        model=row,
-        number=number,
-        source=artifact(f"source of {app}/{model}:{number}".encode()),
-        source_format="keras",
-        source_file_name="model.keras",
-        registered_by="tests",
-        registered_at=NOW,
-    )
+    plain = {
+        "source": artifact(f"source of {app}/{model}:{number}".encode()),
+        "source_format": "keras",
+        "source_file_name": "model.keras",
+        "registered_by": "tests",
+        "registered_at": NOW,
+    }
+    return ModelVersion.objects.create(model=row, number=number, **plain | said)
 
 
 def variant(of: ModelVersion, name: str = "tflite-float32", contents: dict[str, bytes] | None = None) -> Variant:

@@ -25,7 +25,7 @@ from registry.services.gates import (
 from registry.services.members import rename_application, revoke
 from registry.services.profiles import create_profile, delete_profile, replace_profile
 from registry.services.sources import inspect_evaluation_set, inspect_source
-from registry.services.versions import rebuild_version, receive_upload, register_version, yank_version
+from registry.services.versions import delete_upload, rebuild_version, receive_upload, register_version, yank_version
 
 __all__ = [
     "cancel_job",
@@ -35,6 +35,7 @@ __all__ = [
     "create_profile",
     "delete_device_class",
     "delete_profile",
+    "delete_upload",
     "grant",
     "inspect_evaluation_set",
     "inspect_source",

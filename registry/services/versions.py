@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Q
 
 from registry import errors, inspection
 from registry.blob_store import StagedBlob, blob_store
@@ -40,6 +41,28 @@ def receive_upload(
             uploaded_by=user,
             uploaded_at=now,
         )
+
+
+def delete_upload(*, upload: Upload, actor: str, now: datetime) -> None:
+    """Forget an upload that nothing was made of. Its bytes stay: the store knows them by digest, for all applications.
+
+    Raises `UploadInUse` when a version of the application has these bytes as source, evaluation or training set.
+    """
+    with transaction.atomic():
+        artifact, application = upload.artifact, upload.application
+        uses = Q(source=artifact) | Q(evaluation_set=artifact) | Q(training_set=artifact)
+        user = ModelVersion.objects.filter(uses, model__application=application).select_related("model").first()
+        if user is not None:
+            raise errors.UploadInUse(f"expected an upload that no version uses, {upload} is part of {user}")
+        AuditEntry.record(
+            now=now,
+            actor=actor,
+            verb="delete_upload",
+            subject=upload.file_name,
+            application=application,
+            before={"sha256": artifact.sha256, "size_bytes": artifact.size_bytes},
+        )
+        upload.delete()
 
 
 def keep_artifact(staged: StagedBlob, now: datetime) -> Artifact:

@@ -56,6 +56,7 @@ NEEDED = {
     ("GET", f"{APPLICATION}/uploads"): EDITOR,
     ("POST", f"{APPLICATION}/uploads"): EDITOR,
     ("GET", f"{APPLICATION}/uploads/{{upload}}"): EDITOR,
+    ("DELETE", f"{APPLICATION}/uploads/{{upload}}"): EDITOR,
     ("GET", f"{APPLICATION}/models"): VIEWER,
     ("POST", f"{APPLICATION}/models"): EDITOR,
     ("GET", MODEL): VIEWER,

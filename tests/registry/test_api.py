@@ -3,10 +3,11 @@
 import hashlib
 
 import pytest
+from django.db import transaction
 from django.test import Client
 
 from registry import services
-from registry.models import ApiToken, Role
+from registry.models import ApiToken, Artifact, AuditEntry, Role
 from tests import factories
 from tests.factories import NOW
 
@@ -127,3 +128,23 @@ def test_a_version_that_still_converts_cannot_be_published(app, member):
         f"{BASE}/demo/channels/production/releases", body, content_type="application/json"
     )
     assert (answer.status_code, answer.json()["code"]) == (409, "conversions_unfinished")
+
+
+def test_an_upload_is_deleted_until_a_version_uses_its_bytes(app, member):
+    client = member(Role.EDITOR)
+    kept = upload(client, b"bytes").json()["id"]
+    twice = upload(client, b"bytes", name="twice.keras").json()["id"]
+    assert client.delete(f"{BASE}/demo/uploads/{twice}").status_code == 204
+    assert client.get(f"{BASE}/demo/uploads/{twice}").status_code == 404
+    entry = AuditEntry.objects.first()
+    assert (entry.verb, entry.subject, entry.before["size_bytes"]) == ("delete_upload", "twice.keras", 5)
+    artifact = Artifact.objects.get(sha256=hashlib.sha256(b"bytes").hexdigest())
+    factories.version(factories.application("other"), evaluation_set=artifact)
+    assert client.delete(f"{BASE}/demo/uploads/{upload(client, b'bytes').json()['id']}").status_code == 204
+    for role in ("source", "evaluation_set", "training_set"):
+        with transaction.atomic():
+            version = factories.version(app, **{role: artifact})
+            refused = client.delete(f"{BASE}/demo/uploads/{kept}")
+            assert (refused.status_code, refused.json()["code"]) == (409, "upload_in_use")
+            assert str(version) in refused.json()["detail"]
+            transaction.set_rollback(True)

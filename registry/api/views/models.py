@@ -76,13 +76,23 @@ class UploadsView(NounView):
 
 
 class UploadView(NounView):
-    verbs = {"GET": Verb(summary="One upload", role=Role.EDITOR, answer=UploadSerializer)}
+    verbs = {
+        "GET": Verb(summary="One upload", role=Role.EDITOR, answer=UploadSerializer),
+        "DELETE": Verb(summary="Forget an upload that no version uses", role=Role.EDITOR, status=204),
+    }
 
     def get(self, request: Request, upload: int) -> Response:
-        found = self.application.uploads.select_related("artifact").filter(pk=upload).first()
+        return self.shown(request, self._found(upload))
+
+    def delete(self, request: Request, upload: int) -> Response:
+        services.delete_upload(upload=self._found(upload), actor=self.actor(request), now=timezone.now())
+        return Response(status=204)
+
+    def _found(self, upload: int) -> Upload:
+        found = self.application.uploads.select_related("artifact", "application").filter(pk=upload).first()
         if found is None:
             raise errors.NotFound(f"expected the id of an upload to {self.application}, got {upload}", field="upload")
-        return self.shown(request, found)
+        return found
 
 
 class ModelsView(NounView):
