@@ -9,20 +9,41 @@ from registry import errors
 from registry.models import Application, AuditEntry, Channel, DeviceClass, Membership, PublishRequest, Role
 from registry.models.applications import slug_validator
 
-# What a new application starts with. Best first: the smallest variant that lost nothing on most models.
+# What a new application starts with: of the variants that a version has, a device gets the first that runs on it. The
+# smallest that lost nothing on most models come first, then what is larger, then what lost more. Variants that trade
+# accuracy for bytes on purpose (pruned, clustered, of three bits and fewer) are offered by no class until somebody puts
+# them there: no phone should get one because it happened to be built.
 LITERT_VARIANTS = [
     "tflite-full-int8",
+    "tflite-full-int8-float-io",
+    "tflite-full-uint8",
     "tflite-dynamic-int8",
+    "tflite-weight-int8",
     "tflite-float16",
     "tflite-float32",
+    "tflite-mixed-int8-int4",
+    "tflite-dynamic-int4",
+    "tflite-weight-int4",
     "tflite-as-is",
     "tflite-repaired",
 ]
+COREML_VARIANTS = [
+    "coreml-linear-int8",
+    "coreml-lut-8",
+    "coreml-lut-6",
+    "coreml-fp16",
+    "coreml-fp32",
+    "coreml-lut-4-grouped",
+    "coreml-linear-int4-block32",
+    "coreml-lut-4",
+    "coreml-as-is",
+]
+ONNX_VARIANTS = ["ort-static-int8", "ort-dynamic-int8", "onnx-float32"]
 DEFAULT_DEVICE_CLASSES: list[dict[str, Any]] = [
     {
         "name": "ios-coreml",
         "selector": {"os": ["ios"], "runtime": ["coreml"]},
-        "variants": ["coreml-fp16"],
+        "variants": COREML_VARIANTS,
         "delegate_order": ["npu", "gpu", "cpu"],
     },
     {
@@ -30,6 +51,12 @@ DEFAULT_DEVICE_CLASSES: list[dict[str, Any]] = [
         "selector": {"os": ["android"], "runtime": ["litert"], "ram_mb_min": 6144},
         "variants": ["tflite-float16", *LITERT_VARIANTS],
         "delegate_order": ["gpu", "xnnpack"],
+    },
+    {
+        "name": "onnxruntime",
+        "selector": {"runtime": ["onnxruntime"]},
+        "variants": ONNX_VARIANTS,
+        "delegate_order": ["xnnpack", "cpu"],
     },
     {"name": "everything-else", "selector": {}, "variants": LITERT_VARIANTS, "delegate_order": ["xnnpack"]},
 ]

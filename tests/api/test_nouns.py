@@ -66,7 +66,7 @@ class TestChangesFromAKnownState:
         ("DELETE", "memberships/ada", None),
         ("PUT", "device-classes/ios-coreml", {"name": "ios-coreml", "variants": ["coreml-fp16"]}),
         ("DELETE", "device-classes/ios-coreml", None),
-        ("PUT", "device-classes", {"order": ["everything-else", "android-high", "ios-coreml"]}),
+        ("PUT", "device-classes", {"order": ["everything-else", "onnxruntime", "android-high", "ios-coreml"]}),
     ]
 
     @pytest.fixture
@@ -102,7 +102,7 @@ class TestChangesFromAKnownState:
     def test_a_changed_class_makes_the_lists_tag_stale(self, app, administrator):
         tag = administrator("GET", "device-classes")["ETag"]
         app.device_classes.filter(name="ios-coreml").update(delegate_order=["cpu"])
-        body = {"order": ["everything-else", "android-high", "ios-coreml"]}
+        body = {"order": ["everything-else", "onnxruntime", "android-high", "ios-coreml"]}
         assert administrator("PUT", "device-classes", body, If_Match=tag).status_code == 412
 
 
@@ -114,7 +114,7 @@ class TestDeviceClasses:
         assert "ram_mb is unknown" in answer["earlier"][1]["why_not"]
 
     def test_the_order_is_what_the_tester_follows(self, app, administrator):
-        order = ["everything-else", "ios-coreml", "android-high"]
+        order = ["everything-else", "ios-coreml", "onnxruntime", "android-high"]
         tag = administrator("GET", "device-classes")["ETag"]
         changed = administrator("PUT", "device-classes", {"order": order}, If_Match=tag)
         assert [row["name"] for row in changed.json()] == order

@@ -6,11 +6,13 @@ from datetime import timedelta
 import pytest
 from django.db import DatabaseError, transaction
 
+from experiments.eligibility import choose_variant
 from registry import errors, services
 from registry.blob_store import blob_store
 from registry.conversion import runner as runner_module
 from registry.conversion.report import Failure, ProducedFile, Report
 from registry.conversion.supervision import Progress
+from registry.device_classes import DeviceProfile, match
 from registry.digests import sha256_of_file
 from registry.inspection import SourceInspection, TensorInfo
 from registry.models import Artifact, AuditEntry, ConversionJob, JobState, ModelVersion, Role, Upload
@@ -280,3 +282,25 @@ def test_names_fit_into_addresses_and_paths(app, slug, queued, inspected):
 def test_reports_survive_json():
     report = Report(state="failed", error=Failure("x", "y"))
     assert Report.from_json(replace(report, seconds=1.5).to_json()).seconds == 1.5
+
+
+@pytest.mark.parametrize(
+    ("built", "runtime", "expected"),
+    [
+        (("coreml-fp16", "coreml-linear-int8", "coreml-lut-4"), "coreml", "coreml-linear-int8"),
+        (("coreml-fp16", "coreml-lut-4"), "coreml", "coreml-fp16"),
+        (("coreml-lut-4",), "coreml", "coreml-lut-4"),
+        (("coreml-as-is",), "coreml", "coreml-as-is"),
+        (("tflite-float32", "tflite-full-int8"), "litert", "tflite-full-int8"),
+        (("tflite-float32", "tflite-weight-int4"), "litert", "tflite-float32"),
+        (("tflite-repaired",), "litert", "tflite-repaired"),
+        (("onnx-float32", "ort-static-int8"), "onnxruntime", "ort-static-int8"),
+        (("tflite-prune-90",), "litert", None),
+    ],
+)
+def test_the_default_classes_offer_what_a_version_has(app, built, runtime, expected):
+    version = factories.converted_version(app, names=built)
+    profile = DeviceProfile(os="ios", runtime=runtime, runtime_version="26.0")
+    matched = match(profile, [row.as_rule() for row in app.device_classes.all()]).device_class
+    found = choose_variant(version.variants.all(), profile, matched)
+    assert (found.name if found else None) == expected
