@@ -98,10 +98,14 @@ DATABASES = {
         "OPTIONS": {"connect_timeout": 5},
     }
 }
-BLOB_STORE_URL = env.url("BLOB_STORE_URL", (VAR_DIR / "blobs").as_uri(), schemes=["file"])
+BLOB_STORE_URL = env.url("BLOB_STORE_URL", (VAR_DIR / "blobs").as_uri(), schemes=["file", "s3"])
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "blobs": {"BACKEND": "registry.blob_store.LocalBlobStorage", "OPTIONS": {"location": BLOB_STORE_URL.path}},
+    "blobs": (
+        {"BACKEND": "registry.blob_store.s3.S3BlobStorage", "OPTIONS": {"url": str(BLOB_STORE_URL)}}
+        if BLOB_STORE_URL.scheme == "s3"
+        else {"BACKEND": "registry.blob_store.LocalBlobStorage", "OPTIONS": {"location": BLOB_STORE_URL.path}}
+    ),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 EVENT_STREAM_URL = env.url("EVENT_STREAM_URL", "redis://127.0.0.1:6380/0", schemes=["redis", "rediss", "unix"])

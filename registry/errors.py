@@ -160,6 +160,12 @@ class VersionYanked(Conflict):
     code = "version_yanked"
 
 
+class StoreUnavailable(Unavailable):
+    """The object storage does not answer, or refuses the credentials or the bucket."""
+
+    code = "store_unavailable"
+
+
 class BlobMissing(Unavailable):
     """Bytes that a row refers to are not in the store: restore the store or point at the right one."""
 

@@ -14,7 +14,6 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from tuf.api.metadata import Metadata, Root, Targets
@@ -44,7 +43,7 @@ class SignedTree:
     def read(self, path: str) -> bytes | None:
         """The file's bytes, or None when there is no such file."""
         try:
-            return Path(self.storage.path(self._key(path))).read_bytes()
+            return b"".join(self.storage.chunks(self._key(path)))
         except FileNotFoundError:
             return None
 

@@ -13,9 +13,9 @@ def inspect_source(upload: Upload) -> inspection.SourceInspection:
 
 
 def inspect_artifact(artifact: Artifact, file_name: str) -> inspection.SourceInspection:
-    path = blob_store().path(artifact.sha256)
     try:
-        return inspection.inspect_source(path, file_name)
+        with blob_store().local_file(artifact.sha256) as path:
+            return inspection.inspect_source(path, file_name)
     except inspection.InspectionError as error:
         raise errors.SourceRefused(f"{file_name}: {error}", field="source") from error
 
@@ -24,8 +24,8 @@ def inspect_evaluation_set(
     upload: Upload, *, field: str = "evaluation_set"
 ) -> Mapping[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of each array. Raises `SourceRefused` with what is wrong with the file."""
-    path = blob_store().path(upload.artifact.sha256)
     try:
-        return inspection.inspect_evaluation_set(path)
+        with blob_store().local_file(upload.artifact.sha256) as path:
+            return inspection.inspect_evaluation_set(path)
     except inspection.InspectionError as error:
         raise errors.SourceRefused(f"{upload.file_name}: {error}", field=field) from error

@@ -14,7 +14,7 @@ from distribution.models import Release, Revision
 from distribution.trust.keys import KeyFolder
 from distribution.trust.publisher import sign_pending
 from distribution.trust.tree import SignedTree
-from registry.blob_store import LocalBlobStorage, blob_store
+from registry.blob_store import LocalBlobStorage, blob_key, blob_store
 from registry.models import Application, PublishRequest
 from tests import factories
 from tests.factories import NOW, Clock
@@ -147,7 +147,7 @@ def test_online_roles_are_signed_again_past_half_their_life(publisher, channel):
 def test_the_publisher_refuses_bytes_that_changed_in_the_store(publisher, channel):
     version = factories.converted_version(publisher.application)
     file = version.variants.get().files.get(role="model")
-    path = blob_store().path(file.artifact.sha256)
+    path = Path(blob_store().storage.path(blob_key(file.artifact.sha256)))
     path.chmod(0o644)
     path.write_bytes(b"something else")
     release(channel, version)
