@@ -136,6 +136,10 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-blob-store": {"task": "registry.tasks.sweep_blob_store", "schedule": timedelta(hours=6)},
     "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=5)},
     "renew-online-roles": {"task": "distribution.tasks.renew_online_roles", "schedule": timedelta(hours=1)},
+    "settle-firebase-models": {
+        "task": "distribution.tasks.settle_firebase_models",
+        "schedule": timedelta(seconds=5),
+    },
     "renew-patches": {"task": "distribution.tasks.renew_patches", "schedule": timedelta(minutes=30)},
 }
 
@@ -159,6 +163,8 @@ AEROGRAM_PUBLISHER_KEYS_DIR = env.text("AEROGRAM_PUBLISHER_KEYS_DIR", "")
 # Who signs for a role where it is not a key in one of the folders: `application/role=uri`, separated by commas.
 AEROGRAM_SIGNERS = env.items("AEROGRAM_SIGNERS", [])
 AEROGRAM_DEVICE_URL = env.url("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001", schemes=["http", "https"])
+# The device plane reads the same variable.
+AEROGRAM_FIREBASE_CHANNEL = env.text("AEROGRAM_FIREBASE_CHANNEL", "production")
 AEROGRAM_POLL_AFTER_SECONDS = env.seconds("AEROGRAM_POLL_AFTER_SECONDS", 14400, minimum=60, maximum=86400)
 
 # REST ----------------------------------------------------------------------------------------------------------------

@@ -2,11 +2,16 @@
 
 from django.db import models
 
+from distribution.firebase.models import FirebaseModel, FirebaseObject, FirebaseOperation, FirebaseUploadSession
 from distribution.patch_models import EmbeddedModel, Patch
 from registry.models import Application, Channel, ModelVersion, RegisteredModel
 
 __all__ = [
     "EmbeddedModel",
+    "FirebaseModel",
+    "FirebaseObject",
+    "FirebaseOperation",
+    "FirebaseUploadSession",
     "KillSwitch",
     "ManifestSet",
     "MinimumReleaseCounter",

@@ -62,3 +62,12 @@ def renew_online_roles() -> None:
     """Sign again what is past half its life. Publishing does that by itself; it only needs to be called."""
     for application in Application.objects.all():
         publish_application(application.pk)
+
+
+@shared_task
+def settle_firebase_models() -> None:
+    """Release what was published through the Firebase-compatible API, once it is converted."""
+    from distribution.firebase import services, storage  # noqa: PLC0415
+
+    services.settle_pending(now=timezone.now())
+    storage.forget_sessions(now=timezone.now())

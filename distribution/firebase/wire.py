@@ -30,7 +30,6 @@ CODES = {
     "ABORTED": (10, 409),
     "RESOURCE_EXHAUSTED": (8, 429),
     "INTERNAL": (13, 500),
-    "UNIMPLEMENTED": (12, 501),
     "UNAVAILABLE": (14, 503),
 }
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")

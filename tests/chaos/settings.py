@@ -8,5 +8,9 @@ AEROGRAM_JOB_SILENCE_SECONDS = 5
 AEROGRAM_JOB_REQUEUE_SECONDS = 5
 CELERY_BEAT_SCHEDULE = {
     "sweep-lost-jobs": {"task": "registry.tasks.sweep_lost_jobs", "schedule": timedelta(seconds=1)},
+    "settle-firebase-models": {
+        "task": "distribution.tasks.settle_firebase_models",
+        "schedule": timedelta(seconds=1),
+    },
     "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=1)},
 }
