@@ -34,6 +34,18 @@ def create_channel(server: ControlPlane, *, slug: str, as_json: bool) -> Any:
     return answer
 
 
+@cli.command("create-model")
+@click.argument("slug")
+@click.option("--name", default="", help="For people; without it, the slug.")
+@verb
+def create_model(server: ControlPlane, *, slug: str, name: str, as_json: bool) -> Any:
+    """Make a model before its first push, to give it profiles and gates; a first push makes it too."""
+    answer = server.create_model(slug, name)
+    if not as_json:
+        console.print(f"Made the model {slug}.")
+    return answer
+
+
 @cli.command()
 @click.argument("user")
 @click.argument("role", type=role_option)

@@ -92,6 +92,9 @@ class ControlPlane:
     def models(self) -> list[dict[str, Any]]:
         return self._list("models")
 
+    def create_model(self, slug: str, name: str) -> dict[str, Any]:
+        return self._make("models", {"slug": slug, "name": name})
+
     def versions(self, model: str) -> list[dict[str, Any]]:
         return self._list(f"models/{model}/versions")
 

@@ -120,6 +120,7 @@ class TestVerbsOfAdministrators:
         run = as_superuser(live_server)
         assert run("create-application", "second")["slug"] == "second"
         assert run("create-channel", "beta")["slug"] == "beta"
+        assert run("create-model", "letters", "--name", "Letters")["versions"] == 0
         assert [row["slug"] for row in run("applications")] == ["demo", "second"]
         assert [row["slug"] for row in run("channels")] == ["beta", "production"]
 
