@@ -80,8 +80,10 @@ def version(app: Application, model: str = "digits", **said: Any) -> ModelVersio
     return ModelVersion.objects.create(model=row, number=number, **plain | said)
 
 
-def variant(of: ModelVersion, name: str = "tflite-float32", contents: dict[str, bytes] | None = None) -> Variant:
-    """A variant with a model file and sanity vectors, as a conversion would leave it."""
+def variant(
+    of: ModelVersion, name: str = "tflite-float32", contents: dict[str, bytes] | None = None, **reported: Any
+) -> Variant:
+    """A variant with a model file and sanity vectors, as a conversion would leave it; `reported` is its report's."""
     recipe = RECIPES[name]
     sanity = json.dumps({"tolerance": "0.02", "samples": []}).encode()
     contents = contents or {recipe.entry: f"bytes of {of} {name}".encode(), "sanity.json": sanity}
@@ -101,6 +103,7 @@ def variant(of: ModelVersion, name: str = "tflite-float32", contents: dict[str, 
             "signature": {"inputs": [tensor], "outputs": []},
             "converter_versions": {"keras": "3.15.1"},
             "parity": {"max_abs_error": 0.0, "mean_abs_error": 0.0, "top1_agreement": 1.0, "samples": 8},
+            **reported,
         },
         created_at=NOW,
     )

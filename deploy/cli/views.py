@@ -15,6 +15,7 @@ from deploy.cli.client import UNFINISHED, ControlPlane
 
 STATE_STYLE = {"succeeded": "green", "not_applicable": "dim", "running": "cyan", "cancelled": "dim"}
 STATE_STYLE |= dict.fromkeys(("waiting", "queued"), "dim")
+LEAST_SHOWN = 0.001
 
 
 @contextmanager
@@ -113,10 +114,15 @@ def _costs(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         _number(row["size_bytes"]),
         _number(row["compressed_size_bytes"]),
-        f"{accuracy['value']:.4f}" if accuracy else "–",
-        "–" if lost is None else f"{lost:+.4f}",
+        _figure(accuracy["value"]) if accuracy else "–",
+        "–" if lost is None else _figure(lost, "+"),
         f"{latency['p50_us']:,.0f} µs" if latency else "–",
     )
+
+
+def _figure(value: float, sign: str = "") -> str:
+    """A share or an error: four places, or two figures of what would vanish in them."""
+    return f"{value:{sign}.2g}" if 0 < abs(value) < LEAST_SHOWN else f"{value:{sign}.4f}"
 
 
 def _number(value: int | None) -> str:
@@ -149,8 +155,8 @@ def _difference(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         _number(newer["size_bytes"]),
         f"{difference['size_bytes']:+,}",
-        f"{lost['lost']:+.4f}" if lost else "–",
-        f"{lost['low']:+.4f} … {lost['high']:+.4f}" if lost else "–",
+        _figure(lost["lost"], "+") if lost else "–",
+        f"{_figure(lost['low'], '+')} … {_figure(lost['high'], '+')}" if lost else "–",
         "–" if ratio is None else f"{ratio:.2f}",
     )
 
@@ -178,7 +184,7 @@ def _figures(variant: dict[str, Any] | None) -> tuple[str, str, str, str]:
     accuracy, parity, latency = report.get("accuracy"), report.get("parity"), report.get("latency_host")
     return (
         f"{variant['size_bytes']:,}",
-        f"{accuracy['value']:.4f}" if accuracy else "–",
+        _figure(accuracy["value"]) if accuracy else "–",
         f"{parity['max_abs_error']:.2g}" if parity else "–",
         f"{latency['p50_us']:,.0f} µs" if latency else "–",
     )

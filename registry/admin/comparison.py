@@ -6,14 +6,19 @@ from typing import Any
 
 from registry.models import ModelVersion, Variant
 
+DEFAULT_METRIC = "accuracy"
+
 
 @dataclass(frozen=True)
 class Measures:
-    """One variant. Shares lie in 0..1; None where nothing was measured."""
+    """One variant. `accuracy`, its interval and `source_accuracy` are of `metric`: shares lie in 0..1, errors are as
+    they come. None where nothing was measured.
+    """
 
     name: str
     runtime: str
     size_bytes: int
+    metric: str
     accuracy: float | None
     interval: tuple[float, float] | None
     source_accuracy: float | None
@@ -34,6 +39,7 @@ class Measures:
             name=variant.name,
             runtime=variant.runtime,
             size_bytes=variant.size_bytes,
+            metric=accuracy.get("metric", DEFAULT_METRIC),
             accuracy=accuracy.get("value"),
             interval=(accuracy["interval_low"], accuracy["interval_high"]) if accuracy else None,
             source_accuracy=accuracy.get("source_value"),

@@ -8,15 +8,18 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from registry.admin.comparison import Measures
+from registry.conversion.measures.metrics import is_share
+from registry.templatetags.aerogram import measured as shown
 from registry.templatetags.aerogram import size
 
 _LINE = 15  # least distance of two labels, in SVG units, which are pixels at natural size
 _LETTER = 6.4
+_MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """The plot's rectangle, and the values at its edges."""
+    """The plot's rectangle, the values at its edges, and the metric measured: better values lie higher."""
 
     left: float
     top: float
@@ -25,16 +28,18 @@ class _Frame:
     most_bytes: float
     low: float
     high: float
+    metric: str
 
     def x(self, size_bytes: float) -> float:
         return self.left + (self.right - self.left) * size_bytes / self.most_bytes
 
-    def y(self, share: float) -> float:
-        return self.bottom - (self.bottom - self.top) * (share - self.low) / (self.high - self.low)
+    def y(self, value: float) -> float:
+        up = (value - self.low) / (self.high - self.low)
+        return self.bottom - (self.bottom - self.top) * (up if is_share(self.metric) else 1 - up)
 
 
 def bytes_by_accuracy(variants: Sequence[Measures], *, width: int, height: int) -> SafeString:
-    """A scatter: further left is smaller, higher is more often right; whiskers are the 95 % interval.
+    """A scatter: further left is smaller, higher is better; whiskers are the 95 % interval.
 
     Empty when fewer than two variants have an accuracy: one point is no comparison.
     """
@@ -46,11 +51,12 @@ def bytes_by_accuracy(variants: Sequence[Measures], *, width: int, height: int) 
     parts += [_whisker(frame, variant) for variant in measured]
     parts += [_mark(frame, variant) for variant in measured]
     parts += _labels(frame, measured)
-    told = "; ".join(f"{variant.name}: {size(variant.size_bytes)}, {variant.accuracy:.4f}" for variant in measured)
+    told = "; ".join(f"{variant.name}: {size(variant.size_bytes)}, {variant.accuracy:.4g}" for variant in measured)
     return format_html(
-        '<svg class="ag-picture" viewBox="0 0 {} {}" role="img" aria-label="Accuracy by bytes. {}">{}</svg>',
+        '<svg class="ag-picture" viewBox="0 0 {} {}" role="img" aria-label="{} by bytes. {}">{}</svg>',
         width,
         height,
+        frame.metric.capitalize(),
         told,
         mark_safe("".join(parts)),  # noqa: S308  made of format_html only
     )
@@ -60,9 +66,11 @@ def _frame(measured: Sequence[Measures], width: int, height: int) -> _Frame:
     shown = [bound for variant in measured for bound in (variant.interval or (variant.accuracy or 0.0,) * 2)]
     shown += [variant.source_accuracy for variant in measured if variant.source_accuracy is not None]
     low, high = min(shown), max(shown)
-    room = max((high - low) * 0.08, 0.002)
+    metric = measured[0].metric
+    room = max((high - low) * 0.08, 0.002) if is_share(metric) else max((high - low) * 0.08, high * 0.01, 1e-12)
+    top = min(high + room, 1.0) if is_share(metric) else high + room
     most = max(variant.size_bytes for variant in measured)
-    return _Frame(52, 14, width - 14, height - 40, most * 1.04, max(low - room, 0), min(high + room, 1.0))
+    return _Frame(58, 14, width - 14, height - 40, most * 1.04, max(low - room, 0), top, metric)
 
 
 def _step(span: float, most: int) -> float:
@@ -77,20 +85,26 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def _accuracy_axis(frame: _Frame) -> list[SafeString]:
-    places = 0 if _step(frame.high - frame.low, 5) >= 0.01 else 1  # noqa: PLR2004
+    step = _step(frame.high - frame.low, 5)
     return [
         format_html(
             '<line class="ag-grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text class="ag-tick" x="{3}" y="{4}" '
             'text-anchor="end">{5}</text>',
             frame.left,
             frame.right,
-            _round(frame.y(share)),
+            _round(frame.y(value)),
             frame.left - 8,
-            _round(frame.y(share) + 4),
-            f"{share * 100:.{places}f} %",
+            _round(frame.y(value) + 4),
+            _tick(value, step, frame.metric),
         )
-        for share in _ticks(frame.low, frame.high, 5)
+        for value in _ticks(frame.low, frame.high, 5)
     ]
+
+
+def _tick(value: float, step: float, metric: str) -> str:
+    if is_share(metric):
+        return f"{value * 100:.{0 if step >= 0.01 else 1}f} %"  # noqa: PLR2004
+    return f"{round(value / step) * step:.2g}"
 
 
 def _bytes_axis(frame: _Frame) -> list[SafeString]:
@@ -142,14 +156,23 @@ def _whisker(frame: _Frame, variant: Measures) -> SafeString:
 
 
 def _mark(frame: _Frame, variant: Measures) -> SafeString:
-    """LiteRT round, Core ML square: told apart without colour too."""
+    """LiteRT round, Core ML square, ONNX a diamond: told apart without colour too."""
     x, y = frame.x(variant.size_bytes), frame.y(variant.accuracy or 0.0)
-    title = f"{variant.name}: {size(variant.size_bytes)}, {(variant.accuracy or 0) * 100:.2f} % right"
+    told = shown(variant.accuracy, variant.metric)
+    told = f"{told} right" if is_share(variant.metric) else f"{told} {variant.metric}"
+    title = f"{variant.name}: {size(variant.size_bytes)}, {told}"
     if variant.runtime == "coreml":
         return format_html(
             '<rect x="{}" y="{}" width="10" height="10" rx="1.5" class="ag-mark ag-coreml"><title>{}</title></rect>',
             _round(x - 5),
             _round(y - 5),
+            title,
+        )
+    if variant.runtime == "onnxruntime":
+        return format_html(
+            '<path d="M{0} {1}l7 7l-7 7l-7 -7z" class="ag-mark ag-onnxruntime"><title>{2}</title></path>',
+            _round(x),
+            _round(y - 7),
             title,
         )
     return format_html(
@@ -161,14 +184,18 @@ def _mark(frame: _Frame, variant: Measures) -> SafeString:
 
 
 def _labels(frame: _Frame, measured: Sequence[Measures]) -> list[SafeString]:
-    """Names beside their marks, moved apart where they would lie on each other."""
+    """Names beside their marks, moved apart where they would lie on each other.
+
+    Where there are too many to read, only those are named that no other beats in both bytes and accuracy.
+    """
     marks = [(frame.x(variant.size_bytes), frame.y(variant.accuracy or 0.0)) for variant in measured]
     taken = [(x - 7, x + 7, y) for x, y in marks]
     source = measured[0].source_accuracy
     if source is not None:
         taken.append((frame.left, frame.left + 13 * _LETTER, frame.y(source) - 9))
     parts = []
-    for variant in sorted(measured, key=lambda row: (-(row.accuracy or 0), row.size_bytes)):
+    named = measured if len(measured) <= _MOST_NAMES else unbeaten(measured)
+    for variant in sorted(named, key=lambda row: (frame.y(row.accuracy or 0.0), row.size_bytes)):
         x, y = frame.x(variant.size_bytes), frame.y(variant.accuracy or 0.0)
         wide = len(variant.name) * _LETTER
         is_left = x + 10 + wide > frame.right
@@ -195,6 +222,20 @@ def _labels(frame: _Frame, measured: Sequence[Measures]) -> list[SafeString]:
             )
         )
     return parts
+
+
+def unbeaten(variants: Sequence[Measures]) -> list[Measures]:
+    """Those than which no other is both smaller and as good, smallest first; of equal ones the first by name."""
+    found: list[Measures] = []
+    for variant in sorted(variants, key=lambda row: (row.size_bytes, -_goodness(row), row.name)):
+        if not found or _goodness(variant) > _goodness(found[-1]):
+            found.append(variant)
+    return found
+
+
+def _goodness(variant: Measures) -> float:
+    value = variant.accuracy or 0.0
+    return value if is_share(variant.metric) else -value
 
 
 def _free_line(

@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from registry.conversion.measures.metrics import is_share
 from registry.digests import is_sha256_hex
 from registry.models import JobState
 
@@ -65,6 +66,20 @@ def signed_points(share: float | None) -> str:
     """A difference of two shares, in percentage points."""
     points = None if share is None else round(share * 100, _PERCENT_PLACES)
     return "" if points is None else "±0" if points == 0 else f"{points:+.2f} pp".replace("-", "−")
+
+
+@register.filter
+def measured(value: float | None, metric: str) -> str:
+    """A value of a metric: shares in percent, errors as they are."""
+    return percent(value) if value is None or is_share(metric) else f"{value:.3g}"
+
+
+@register.filter
+def difference(value: float | None, metric: str) -> str:
+    """A difference of two values of a metric: shares in percentage points, errors as they are."""
+    if value is None or is_share(metric):
+        return signed_points(value)
+    return "±0" if value == 0 else f"{value:+.2g}".replace("-", "−")
 
 
 @register.filter

@@ -128,6 +128,11 @@ def accuracy(
     return (found if source_output is output else with_lost(found, outcome, source)), outcome
 
 
+def is_share(metric: str) -> bool:
+    """Whether it is a share of samples in 0..1, more of which is better; others are errors, less of which is better."""
+    return metric_named(metric).kind == "share"
+
+
 def metric_named(metric: str) -> Metric:
     try:
         return METRICS[metric]
