@@ -20,7 +20,7 @@ from registry.admin.shared import choose_application
 from registry.conversion.recipes import RECIPES
 from registry.digests import CHUNK_BYTES
 from registry.inspection import SourceInspection
-from registry.models import Application, Role, Upload
+from registry.models import Application, ConversionProfile, Role, Upload
 from registry.services import require_role
 from registry.templatetags.aerogram import shape, size
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LONGEST_FILE_NAME = 255
 LONGEST_FORM_BYTES = 1 << 20
-EVALUATION_SET = "evaluation_set"
+EVALUATION_SET, TRAINING_SET = "evaluation_set", "training_set"
 
 
 def upload_page(page_of: "MemberAdmin", request: HttpRequest) -> HttpResponse:
@@ -45,14 +45,26 @@ def upload_page(page_of: "MemberAdmin", request: HttpRequest) -> HttpResponse:
         chosen=chosen,
         models={app.slug: list(app.registered_models.values_list("slug", flat=True)) for app in allowed},
         model=request.GET.get("model", ""),
+        profiles={app.slug: _profiles(app) for app in allowed},
         recipes=RECIPES.values(),
+        metadata_texts=("name", "description", "version", "author", "license"),
         most_bytes=settings.AEROGRAM_MAX_UPLOAD_BYTES,
     )
 
 
+def _profiles(application: Application) -> dict[str, list[dict[str, Any]]]:
+    """Model -> its profiles, the default one first."""
+    rows = ConversionProfile.objects.filter(model__application=application).select_related("model")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.order_by("-is_default", "name"):
+        told = {"name": row.name, "is_default": row.is_default, "recipes": row.recipes}
+        found.setdefault(row.model.slug, []).append(told)
+    return found
+
+
 @require_POST
 def receive_view(request: HttpRequest) -> JsonResponse:
-    """`?application=&file_name=&role=source|evaluation_set`, the file as the body."""
+    """`?application=&file_name=&role=source|evaluation_set|training_set`, the file as the body."""
     application = _application(request.GET.get("application", ""), request)
     declared = int(request.headers.get("Content-Length") or 0)
     if declared > settings.AEROGRAM_MAX_UPLOAD_BYTES:
@@ -66,8 +78,9 @@ def receive_view(request: HttpRequest) -> JsonResponse:
         user=request.user if request.user.is_authenticated else None,
         now=timezone.now(),
     )
-    if request.GET.get("role") == EVALUATION_SET:
-        arrays = services.inspect_evaluation_set(upload)
+    role = request.GET.get("role", "")
+    if role in (EVALUATION_SET, TRAINING_SET):
+        arrays = services.inspect_evaluation_set(upload, field=role)
         told = [f"{name}: {shape(list(lengths))} {dtype}" for name, (lengths, dtype) in arrays.items()]
     else:
         told = _told(services.inspect_source(upload))
@@ -77,18 +90,22 @@ def receive_view(request: HttpRequest) -> JsonResponse:
 
 @require_POST
 def register_view(request: HttpRequest) -> JsonResponse:
-    """A JSON body: application, model, source, evaluation_set, labels, notes, recipes. Answers where to go on."""
+    """A JSON body: the application and the members of a push, labels a line each. Answers where to go on."""
     wanted = _form(request)
     application = _application(str(wanted.get("application", "")), request)
-    evaluation_set = wanted.get("evaluation_set")
+    sets = {role: wanted.get(role) for role in (EVALUATION_SET, TRAINING_SET)}
     version = services.register_version(
         application=application,
         model_slug=str(wanted.get("model", "")),
         source=_upload(application, wanted.get("source"), "source"),
-        evaluation_set=_upload(application, evaluation_set, EVALUATION_SET) if evaluation_set else None,
+        source_signature=str(wanted.get("source_signature", "")),
+        evaluation_set=_upload(application, sets[EVALUATION_SET], EVALUATION_SET) if sets[EVALUATION_SET] else None,
+        training_set=_upload(application, sets[TRAINING_SET], TRAINING_SET) if sets[TRAINING_SET] else None,
         labels=[line.strip() for line in str(wanted.get("labels", "")).splitlines() if line.strip()],
         notes=str(wanted.get("notes", "")),
+        metadata=_metadata(wanted.get("metadata")),
         recipes=wanted.get("recipes") or None,
+        profile=str(wanted.get("profile") or "") or None,
         actor=request.user.get_username(),
         now=timezone.now(),
     )
@@ -105,6 +122,14 @@ def _form(request: HttpRequest) -> dict[str, Any]:
     recipes = wanted.get("recipes")
     if recipes is not None and not (isinstance(recipes, list) and all(isinstance(name, str) for name in recipes)):
         raise errors.Invalid("expected a list of recipe names", field="recipes")
+    return wanted
+
+
+def _metadata(wanted: object) -> dict[str, Any]:
+    if not wanted:
+        return {}
+    if not isinstance(wanted, dict):
+        raise errors.MetadataRefused(f"expected an object as metadata, got {type(wanted).__name__}", field="metadata")
     return wanted
 
 

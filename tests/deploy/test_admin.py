@@ -1,7 +1,9 @@
 """Every page of the admin opens; each role does its verbs and no other; writes go through the services."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 from django.contrib import admin
 from django.urls import URLPattern, get_resolver, reverse
@@ -25,6 +27,7 @@ from registry.models import (
     Upload,
 )
 from registry.services import grant
+from registry.services.models import create_model
 from tests import factories
 from tests.factories import NOW
 from tests.sdk.tiny_tflite import float_model
@@ -260,26 +263,37 @@ def received(client, content, file_name, role="source", app="demo"):
 
 
 def test_a_model_is_received_inspected_and_registered(client):
-    import numpy as np
-
     app = factories.application()
     signed_in(client, Role.EDITOR, app)
     source = received(client, float_model(np.ones((3, 4), np.float32)), "tiny.tflite").json()
     assert source["found"][0] == "tflite"
     evaluation_set = received(client, factories.evaluation_set(), "held-out.npz", "evaluation_set").json()
     assert "image: 8 × 32 × 32 × 1 float32" in evaluation_set["found"]
+    training_set = received(client, factories.evaluation_set(9), "training.npz", "training_set").json()
+    model = create_model(application=app, slug="tiny", name="", actor="ada", now=NOW)
+    services.create_profile(
+        model=model, name="small", recipes=["tflite-weight-int8"], is_default=False, actor="ada", now=NOW
+    )
+    assert '"tiny": [{"name": "small"' in client.get(url(ModelVersion, "add")).content.decode()
     form = {
         "application": "demo",
         "model": "tiny",
         "source": source["id"],
+        "source_signature": "serve",
         "evaluation_set": evaluation_set["id"],
+        "training_set": training_set["id"],
         "labels": "a\n\nb\n",
+        "metadata": {"author": "Ada"},
         "notes": "first",
+        "profile": "small",
     }
     answer = client.post(url(ModelVersion, "register"), json.dumps(form), content_type="application/json", **JSON)
     version = ModelVersion.objects.get()
     assert answer.json()["location"] == url(ModelVersion, "change", version.pk)
     assert (version.labels, version.registered_by) == (["a", "b"], "somebody")
+    assert (version.metadata, version.source_signature, version.profile) == ({"author": "Ada"}, "serve", "small")
+    assert version.training_set.sha256 == training_set["sha256"] != version.evaluation_set.sha256
+    assert [job.recipe for job in version.jobs.order_by("pk")] == ["trace", "tflite-weight-int8"]
     assert AuditEntry.objects.first().actor == "somebody"
 
 
@@ -309,6 +323,47 @@ def test_a_wrong_name_is_told_beside_its_field(administrator):
         url(ModelVersion, "register"), json.dumps(form), content_type="application/json", **JSON
     )
     assert (answer.status_code, answer.json()["field"]) == (400, "model")
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "told"),
+    [
+        ("metadata", [1], "expected an object as metadata, got list"),
+        ("metadata", {"colour": "red"}, "colour"),
+        ("profile", "small", "'small'"),
+        ("training_set", 999, "expected an uploaded file, got 999"),
+    ],
+)
+def test_what_is_wrong_in_the_form_is_told_beside_its_field(administrator, member, value, told):
+    factories.application()
+    source = received(administrator, float_model(np.ones((3, 4), np.float32)), "tiny.tflite").json()
+    form = {"application": "demo", "model": "tiny", "source": source["id"], member: value}
+    answer = administrator.post(
+        url(ModelVersion, "register"), json.dumps(form), content_type="application/json", **JSON
+    )
+    assert (answer.status_code, answer.json()["field"]) == (400, member)
+    assert told in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "shown"),
+    [
+        ("accuracy", (0.97, 0.99), ("97.00 %", "−2.00 pp to source", "97.00 % right")),
+        ("mse", (0.0412, 0.0309), ("0.0412", "+0.01 to source", "0.0412 mse")),
+    ],
+)
+def test_an_error_is_not_shown_as_a_percentage_and_less_of_it_is_better(administrator, metric, values, shown):
+    version = factories.version(factories.application())
+    for name, value in zip(("tflite-float16", "tflite-float32"), values, strict=True):
+        accuracy = {"metric": metric, "value": value, "source_value": values[1], "samples": 8}
+        interval = {"interval_low": value * 0.99, "interval_high": value * 1.001}
+        factories.variant(version, name, accuracy={**accuracy, **interval})
+    page = administrator.get(url(ModelVersion, "change", version.pk)).content.decode()
+    for told in shown:
+        assert told in page
+    heights = dict(re.findall(r'cy="([\d.]+)" r="5.5"[^>]*><title>([\w-]+)', page.split("ag-narrow")[0]))
+    by_name = {name: float(height) for height, name in heights.items()}
+    assert by_name["tflite-float16"] > by_name["tflite-float32"], "the better one lies higher"
 
 
 # -- publishing, going back, stopping

@@ -8,7 +8,9 @@
   const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
   const models = JSON.parse(document.getElementById("models-by-application").textContent);
   const mostBytes = Number(form.dataset.mostBytes);
-  const received = { source: null, evaluation_set: null };
+  const profiles = JSON.parse(document.getElementById("profiles-by-application").textContent);
+  const BUILT_IN = "", OWN = " own"; // a space: no profile can have this name
+  const received = { source: null, evaluation_set: null, training_set: null };
   const sending = {};
 
   const size = (bytes) => {
@@ -41,6 +43,45 @@
   function suggestModels() {
     const list = document.getElementById("models");
     list.replaceChildren(...(models[form.application.value] || []).map((name) => new Option(name, name)));
+  }
+
+  function known() {
+    return (profiles[form.application.value] || {})[form.model.value.trim()] || [];
+  }
+
+  // The model's profiles, or the built-in set where none is its default, or ticks of one's own.
+  function offerProfiles() {
+    const chosen = form.profile.value;
+    const options = known().map((row) => new Option(`${row.name}${row.is_default ? " (default)" : ""}: ${row.recipes.length} recipes`, row.name));
+    if (!known().some((row) => row.is_default)) options.unshift(new Option("the default ones that apply", BUILT_IN));
+    options.push(new Option("chosen one by one…", OWN));
+    form.profile.replaceChildren(...options);
+    if (options.some((option) => option.value === chosen)) form.profile.value = chosen;
+    showRecipes();
+  }
+
+  function showRecipes() {
+    const profile = known().find((row) => row.name === form.profile.value);
+    form.querySelector("[data-own-recipes]").hidden = form.profile.value !== OWN;
+    form.querySelector("[data-profile-words]").textContent = profile ? profile.recipes.join(", ") : "";
+  }
+
+  // The JSON as it stands, with the single fields laid over it; throws what is wrong with it.
+  function metadata() {
+    const typed = form.metadata.value.trim();
+    let told = {};
+    if (typed) {
+      try {
+        told = JSON.parse(typed);
+      } catch (error) {
+        throw new Error(`Expected JSON as metadata. ${error.message}`);
+      }
+    }
+    if (typeof told !== "object" || Array.isArray(told) || told === null) throw new Error("Expected a JSON object as metadata.");
+    form.querySelectorAll("[data-metadata]").forEach((field) => {
+      if (field.value.trim()) told[field.dataset.metadata] = field.value.trim();
+    });
+    return told;
   }
 
   function send(zone, file) {
@@ -105,32 +146,47 @@
     refresh();
   }
 
+  function refuseField(name, words) {
+    const field = name && form.querySelector(`[data-error="${CSS.escape(name)}"]`);
+    const fold = field && field.closest("details");
+    if (fold) fold.open = true;
+    show(field || form.querySelector("[data-error=form]"), words);
+  }
+
   async function register(event) {
     event.preventDefault();
     const problem = form.querySelector("[data-error=form]");
-    const boxes = [...form.querySelectorAll("[name=recipe]")];
-    const ticked = boxes.filter((box) => box.checked).map((box) => box.value);
-    show(problem, "");
-    show(form.querySelector("[data-error=model]"), "");
-    if (!ticked.length) return show(problem, "Expected at least one variant to build, got none.");
+    const isOwn = form.profile.value === OWN;
+    const ticked = [...form.querySelectorAll("[name=recipe]:checked")].map((box) => box.value);
+    form.querySelectorAll("[data-error]").forEach((element) => show(element, ""));
+    if (isOwn && !ticked.length) return show(problem, "Expected at least one variant to build, got none.");
+    let described;
+    try {
+      described = metadata();
+    } catch (error) {
+      return refuseField("metadata", error.message);
+    }
     button.disabled = true;
     hint.textContent = "Registering…";
     const body = {
       application: form.application.value,
       model: form.model.value.trim(),
       source: received.source,
+      source_signature: form.source_signature.value.trim(),
       evaluation_set: received.evaluation_set,
+      training_set: received.training_set,
       labels: form.labels.value,
       notes: form.notes.value,
-      recipes: ticked.length === boxes.length ? null : ticked,
+      metadata: described,
+      recipes: isOwn ? ticked : null,
+      profile: isOwn ? null : form.profile.value,
     };
     const headers = { "X-CSRFToken": token, Accept: "application/json", "Content-Type": "application/json" };
     try {
       const answer = await fetch(form.dataset.register, { method: "POST", headers, body: JSON.stringify(body) });
       const told = await answer.json();
       if (answer.status === 201) return window.location.assign(told.location);
-      const field = told.field && form.querySelector(`[data-error=${told.field}]`);
-      show(field || problem, told.detail);
+      refuseField(told.field, told.detail);
     } catch {
       show(problem, "The server did not answer. Nothing was registered; try again.");
     }
@@ -157,8 +213,17 @@
   form.application.addEventListener("change", () => {
     window.location.search = `?${new URLSearchParams({ application: form.application.value, model: form.model.value })}`;
   });
-  form.model.addEventListener("input", refresh);
+  form.model.addEventListener("input", () => { offerProfiles(); refresh(); });
+  form.profile.addEventListener("change", showRecipes);
+  const metadataFile = document.getElementById("metadata-file");
+  metadataFile.hasChangeListener = true;
+  metadataFile.addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    if (file) form.metadata.value = await file.text();
+    event.target.value = "";
+  });
   form.addEventListener("submit", register);
   suggestModels();
+  offerProfiles();
   refresh();
 })();
