@@ -339,6 +339,21 @@ class VariantSerializer(serializers.ModelSerializer[Variant]):
         return lineage(variant)
 
 
+class BriefReportField(serializers.DictField):
+    """A report without the outcome of every sample, which is for comparing and grows with the evaluation set."""
+
+    def to_representation(self, value: dict[str, Any]) -> dict[str, Any]:
+        brief = {name: member for name, member in value.items() if name != "outcomes"}
+        found: dict[str, Any] = super().to_representation(brief)
+        return found
+
+
+class ListedVariantSerializer(VariantSerializer):
+    """A variant among others."""
+
+    report = BriefReportField()
+
+
 class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
     model = serializers.CharField(source="model.slug")
     source_sha256 = serializers.CharField(source="source.sha256")

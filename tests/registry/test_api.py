@@ -148,3 +148,10 @@ def test_an_upload_is_deleted_until_a_version_uses_its_bytes(app, member):
             assert (refused.status_code, refused.json()["code"]) == (409, "upload_in_use")
             assert str(version) in refused.json()["detail"]
             transaction.set_rollback(True)
+
+
+def test_outcomes_of_samples_stand_in_the_single_report_alone(app, member):
+    factories.variant(factories.version(app), outcomes={"samples": "0", "outputs": {}})
+    client, base = member(Role.VIEWER), f"{BASE}/demo/models/digits/versions/1/variants"
+    [listed] = client.get(base).json()
+    assert set(client.get(f"{base}/tflite-float32").json()["report"]) - set(listed["report"]) == {"outcomes"}

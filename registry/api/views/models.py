@@ -14,6 +14,7 @@ from registry.api.serializers import (
     JobQuery,
     JobReportSerializer,
     JobSerializer,
+    ListedVariantSerializer,
     ModelRequest,
     ModelSerializer,
     NameRequest,
@@ -211,7 +212,12 @@ class VersionView(OneVersionView):
 
 class VariantsView(OneVersionView):
     verbs = {
-        "GET": Verb(summary="What each conversion made and cost", role=Role.VIEWER, answer=VariantSerializer, many=True)
+        "GET": Verb(
+            summary="What each conversion made and cost; outcomes of samples stand in the single variant's report",
+            role=Role.VIEWER,
+            answer=ListedVariantSerializer,
+            many=True,
+        )
     }
 
     def get(self, request: Request, model: str, number: int) -> Response:
