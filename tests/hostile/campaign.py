@@ -26,14 +26,19 @@ from tests.hostile.mutants import SUFFIXES, Mutant, mutants, sound
 SEED = 20261122
 MAX_SECONDS, MAX_BYTES = 2.0, 200 * 1024**2
 WORKER_SHARE_ACCEPTED = 0.8
+NOT_A_REASON = frozenset({"", "unexpected", "bad_result"})  # the file's fault has another name
 LIMITS = Limits(wall_seconds=120, cpu_seconds=120, address_space_bytes=6 * 1024**3, resident_bytes=4 * 1024**3)
 
 
 @dataclass
 class Figures:
-    """`outcomes` counts accepted files, and refused ones by their code; `findings` is what must not be."""
+    """`outcomes` counts accepted files, and refused ones by their code; `findings` is what must not be.
+
+    `examples` holds the first file of each outcome and what was said of it.
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     slowest_seconds: float = 0.0
     slowest: str = ""
@@ -108,10 +113,13 @@ def work_all(found: Sequence[Mutant], file_format: str, folder: Path) -> Figures
         )
         seconds = time.perf_counter() - started
         code = report.error.code if report.error else ""
-        figures.outcomes[f"{report.state} {code}".strip()] += 1
+        outcome = f"{report.state} {code}".strip()
+        figures.outcomes[outcome] += 1
+        if report.error:
+            figures.examples.setdefault(outcome, f"{mutant.name}: {report.error.detail[:160]}")
         if report.state == "succeeded" and code:
             figures.findings.append(f"{mutant.name}: succeeded with {code}")
-        if report.state == "failed" and code in {"", "unexpected"}:
+        if report.state == "failed" and code in NOT_A_REASON:
             detail = report.error.detail if report.error else "no error"
             figures.findings.append(f"{mutant.name}: {code} {detail[:300]}")
         figures.peak_bytes = max(figures.peak_bytes, report.peak_memory_bytes)
@@ -135,7 +143,8 @@ def _lines(title: str, figures: Figures) -> Iterator[str]:
     peak = f"memory at most {figures.peak_bytes >> 20} MiB"
     yield f"{title}: {total} files, slowest {figures.slowest_seconds:.2f} s ({figures.slowest}), {peak}"
     for outcome, count in figures.outcomes.most_common():
-        yield f"    {count:5} {outcome}"
+        example = figures.examples.get(outcome)
+        yield f"    {count:5} {outcome}" + (f"  e.g. {example}" if example else "")
     for finding in figures.findings:
         yield f"    FINDING {finding}"
 

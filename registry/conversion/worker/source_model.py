@@ -97,7 +97,9 @@ def _spec(name: str, shape: Sequence[int | None], dtype: str) -> TensorSpec:
 def load_keras_model(job: Job) -> Any:
     try:
         model = keras.models.load_model(_with_suffix(job), safe_mode=True, compile=False)
-    except (ValueError, TypeError, OSError, KeyError, ImportError) as error:
+    except MemoryError:
+        raise  # a limit of ours, not the file's fault
+    except Exception as error:  # damaged configurations make Keras raise whatever its layers' constructors raise
         raise WorkerError("keras_refused", keras_refusal(error)) from error
     if not getattr(model, "inputs", None):
         raise WorkerError("not_built", "expected a Keras model with known inputs; got one that was never built")
