@@ -5,23 +5,30 @@ granian --interface asgi deploy.device_plane:application
 
 import logging
 from datetime import timedelta
-from pathlib import Path
 
 from deploy import env
+from deploy.published_tree import published_tree
 from distribution.device_plane.app import DevicePlane, create_app
 from distribution.device_plane.firebase import Facade
 from distribution.device_plane.redis_sink import RedisEventSink
-from distribution.device_plane.tree import LocalTree
 
 SHORTEST_URL_KEY_BYTES = 16
+FOLDER_REFRESH_SECONDS = 0.3
+BUCKET_REFRESH_SECONDS = 5.0  # each look costs a request for every application
 
 
 def build() -> DevicePlane:
-    """Reads BLOB_STORE_URL (a folder, in which the publisher keeps `tree/`) and EVENT_STREAM_URL."""
+    """Reads BLOB_STORE_URL (a folder or a bucket, in which the publisher keeps `tree/`) and EVENT_STREAM_URL."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    store = env.url("BLOB_STORE_URL", schemes=("file",))
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, and ours carry permissions
+    store = env.url("BLOB_STORE_URL", schemes=("file", "s3"))
     stream = env.url("EVENT_STREAM_URL", schemes=("redis", "rediss", "unix"))
-    return create_app(LocalTree(Path(store.path) / "tree"), RedisEventSink(str(stream)), facade=facade())
+    return create_app(
+        published_tree(store),
+        RedisEventSink(str(stream)),
+        facade=facade(),
+        refresh_seconds=BUCKET_REFRESH_SECONDS if store.scheme == "s3" else FOLDER_REFRESH_SECONDS,
+    )
 
 
 def facade() -> Facade | None:

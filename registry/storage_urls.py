@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, Self
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -110,7 +111,8 @@ def presign(
     The address ends with the credentials, if these end earlier; then a warning is logged. `Range` and the conditional
     headers are not signed, so the client adds them as it likes. Raises ValueError for a lifetime that S3 refuses.
     """
-    _warn_of_early_end(credentials, now, lifetime)
+    if credentials.expires_at is not None and credentials.expires_at < now + lifetime:
+        _warn_once(credentials.access_key, credentials.expires_at, lifetime)
     seconds = int(lifetime.total_seconds())
     if not 1 <= seconds <= LONGEST_LIFETIME.total_seconds():
         raise ValueError(f"lifetime: expected 1 s to 7 days, got {lifetime}")
@@ -142,15 +144,15 @@ def _signature_v4(method: str, url: str, canonical_query: str, secret_key: str, 
     return hmac.digest(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
 
 
-def _warn_of_early_end(credentials: Credentials, now: datetime, lifetime: timedelta) -> None:
-    end = credentials.expires_at
-    if end is not None and end < now + lifetime:
-        logger.warning(
-            "presigned addresses end with the credentials %s at %s, expected them to last for %s",
-            credentials.access_key,
-            end.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            lifetime,
-        )
+@lru_cache(maxsize=64)
+def _warn_once(access_key: str, end: datetime, lifetime: timedelta) -> None:
+    """Once for each credentials, not for each download."""
+    logger.warning(
+        "presigned addresses end with the credentials %s at %s, expected them to last for %s",
+        access_key,
+        end.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        lifetime,
+    )
 
 
 @dataclass(frozen=True)

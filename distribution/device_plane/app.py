@@ -18,7 +18,7 @@ from distribution.device_plane.events import (
     read_batch,
     too_large,
 )
-from distribution.device_plane.files import Download, Files
+from distribution.device_plane.files import Download, Files, files_unavailable
 from distribution.device_plane.firebase import Facade
 from distribution.device_plane.poll import Headers, Poll, same_etag
 from distribution.device_plane.problems import Problem, not_found, unavailable
@@ -173,6 +173,8 @@ class DevicePlane:
             body = await loop.run_in_executor(self.executor, self.files.tree.read, app.application, path, MOST_LIST)
         except FileNotFoundError:
             raise not_found("unknown_file", f"{app.application} has no patches for {digest}") from None
+        except OSError as error:
+            raise files_unavailable(f"{app.application}/patches/{digest}", error) from error
         fields = [
             (b"content-type", JSON),
             (b"content-length", b"%d" % len(body)),

@@ -2,19 +2,24 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from distribution.device_plane.poll import same_etag
-from distribution.device_plane.problems import Problem, not_found
+from distribution.device_plane.problems import Problem, not_found, unavailable
 from distribution.device_plane.ranges import ByteRange, Unsatisfiable, parse_range
 from distribution.device_plane.tree import OpenFile, TreeReader
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+_T = TypeVar("_T")
+RETRY_AFTER_SECONDS = 30
 IMMUTABLE = b"public, max-age=31536000, immutable, no-transform"
+
+logger = logging.getLogger("aerogram.device_plane")
 
 
 class Download(NamedTuple):
@@ -38,19 +43,26 @@ class Files:
             fields = [(b"etag", download.etag), (b"cache-control", IMMUTABLE)]
             await _send_bodiless(send, 304, fields)
             return
-        file = await self._open(download)
+        if scope["method"] == "GET" and (url := await self._read(self.tree.url, download)) is not None:
+            # The client sends Range and If-Range along; the address ends, so the answer must not be kept.
+            fields = [(b"location", url.encode()), (b"cache-control", b"no-store"), (b"content-length", b"0")]
+            await _send_bodiless(send, 302, fields)
+            return
+        file: OpenFile = await self._read(self.tree.open, download)
         try:
             await self._send_open(scope, receive, send, download, file)
         finally:
             file.close()
 
-    async def _open(self, download: Download) -> OpenFile:
+    async def _read(self, read: Callable[[str, str], _T], download: Download) -> _T:
         loop = asyncio.get_running_loop()
+        name = download.path.rpartition("/")[2]
         try:
-            return await loop.run_in_executor(self.executor, self.tree.open, download.application, download.path)
+            return await loop.run_in_executor(self.executor, read, download.application, download.path)
         except FileNotFoundError:
-            name = download.path.rpartition("/")[2]
             raise not_found("unknown_file", f"{download.application} has no file {name}") from None
+        except OSError as error:
+            raise files_unavailable(f"{download.application}/{name}", error) from error
 
     async def _send_open(  # ASGI's three, and what to send
         self, scope: Mapping[str, Any], receive: Receive, send: Send, download: Download, file: OpenFile
@@ -80,6 +92,13 @@ class Files:
                 return
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def files_unavailable(name: str, error: OSError) -> Problem:
+    """For a store that does not answer: trying later is right."""
+    logger.warning("%s cannot be read: %s", name, error)
+    detail = "the store does not answer now; try again later"
+    return unavailable("files_unavailable", detail, retry_after_seconds=RETRY_AFTER_SECONDS)
 
 
 def _wanted_range(method: str, headers: Mapping[bytes, bytes], size: int, etag: bytes | None) -> ByteRange | None:

@@ -25,6 +25,9 @@ class TreeReader(Protocol):
     def open(self, application: str, path: str) -> "OpenFile":
         """A file to stream. Raises FileNotFoundError."""
 
+    def url(self, application: str, path: str) -> str | None:
+        """Where a client may fetch the file itself for some hours; None if it is sent from here. FileNotFoundError."""
+
 
 class OpenFile(Protocol):
     """`path` is set where the server may send the file itself."""
@@ -65,6 +68,9 @@ class LocalTree:
 
     def open(self, application: str, path: str) -> "LocalFile":
         return LocalFile(self._locate(application, path))
+
+    def url(self, application: str, path: str) -> str | None:  # noqa: ARG002 - a folder has no address
+        return None
 
     def _locate(self, application: str, path: str) -> Path:
         if not (NAME.fullmatch(application) and safe_path(path)):

@@ -88,17 +88,24 @@ class DevicePlane:
     def download(self, digest: str, length: int, part: Path) -> None:
         """Bring `part` to exactly `length` bytes, continuing what is there; its hash is the caller's to check.
 
-        Each attempt continues where the last one broke, as long as it brought something.
+        Each attempt continues where the last one broke, as long as it brought something. The server may send us to an
+        address that ends soon; each attempt asks the server itself, so once refused there, a new address is asked for.
         Raises DownloadUnavailable, DownloadTruncated (what arrived is kept) or DownloadTooLong (it is not).
         """
         url = f"{self._base}/blobs/sha256/{digest}"
+        may_ask_again = True
         for _ in range(MOST_ATTEMPTS_PER_FILE):
             before = _size(part)
             try:
                 return PartialDownload(self._http, url, length, part).proceed()
+            except _AddressRefused:
+                if not may_ask_again:
+                    raise
+                may_ask_again = False
             except DownloadTruncated:
                 if _size(part) <= before:
                     raise
+                may_ask_again = True
         return PartialDownload(self._http, url, length, part).proceed()
 
     def patch_list(self, digest: str) -> bytes | None:
@@ -124,6 +131,10 @@ class DevicePlane:
             ).status_code
         except httpx.HTTPError as error:
             raise Unavailable(f"events: expected an answer, got {error!r}") from error
+
+
+class _AddressRefused(DownloadUnavailable):
+    """The address that the server sent us to does not hold any more, or never did."""
 
 
 class PartialDownload:
@@ -174,13 +185,16 @@ class PartialDownload:
             self.discard()
             raise DownloadUnavailable(f"download: expected bytes from {start} of {self._length}, got 416")
         if response.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
-            raise DownloadUnavailable(
+            refused = response.history and response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.FORBIDDEN)
+            raise (_AddressRefused if refused else DownloadUnavailable)(
                 f"download: expected 200 or 206 from {self._url}, got {response.status_code}",
                 retry_after_seconds=retry_after_seconds(response),
             )
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise DownloadUnavailable(f"download: expected no coding, got {response.headers['Content-Encoding']}")
-        resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+        # Some object storages send the range with 200; Content-Range tells what they sent.
+        partial = response.status_code == httpx.codes.PARTIAL_CONTENT
+        resumed = partial or (start > 0 and "Content-Range" in response.headers)
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise DownloadUnavailable(f"download: expected bytes {start}-, got {response.headers.get('Content-Range')}")
         self._refuse_long(start if resumed else 0, response.headers.get("Content-Length", "0"))
