@@ -199,7 +199,7 @@ def override(server: ControlPlane, *, model: str, version: int, variant: str, re
     answer = server.override(model, version, variant, reason)
     if not as_json:
         for miss in answer["misses"]:
-            console.print(f"Overridden: {miss['subject']} expected {miss['expected']}, got {miss['got']}")
+            console.print(f"Overridden: {miss['subject'] or variant} expected {miss['expected']}, got {miss['got']}")
     return answer
 
 

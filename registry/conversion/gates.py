@@ -137,7 +137,7 @@ def _accuracy_misses(gates: Gates, accuracy: Mapping[str, Any]) -> list[Miss]:
     lost = accuracy_lost(accuracy)
     if lost is None:
         return [Miss("accuracy_not_measured", "", expected, "none measured")]
-    return [Miss("accuracy_lost", "", expected, f"{lost:f}")] if lost > gates.max_accuracy_loss else []
+    return [Miss("accuracy_lost", "", expected, f"{lost:.6g}")] if lost > gates.max_accuracy_loss else []
 
 
 def _latency_misses(device_class: str, most_us: int, benchmarks: Sequence[Measured]) -> list[Miss]:
