@@ -40,6 +40,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             _page("Releases", "rocket_launch", "distribution_release_changelist"),
             _page("Publish", "publish", "distribution_release_add", permission="may_release"),
+            _page("Requests", "approval", "distribution_releaserequest_changelist"),
             _page("Roll back", "undo", "distribution_release_roll_back", permission="may_release"),
             _page("Why this answer", "help_center", "distribution_release_explain"),
             _page("Kill switches", "emergency_home", "distribution_killswitch_changelist"),

@@ -7,8 +7,9 @@ from datetime import datetime
 from django.conf import settings
 from tuf.api.metadata import TargetFile, Targets
 
-from distribution.catalog import Catalog, CatalogModel, CatalogVariant, Reference
+from distribution.catalog import Catalog, CatalogModel, CatalogVariant, Overrides, Reference
 from distribution.compiling import ModelPlan, plan_channel, with_version
+from distribution.delivery_rules import override_salt
 from distribution.manifest import canonical_bytes, manifest_path
 from distribution.models import ManifestSet
 from distribution.trust.online import OnlineSigner
@@ -74,23 +75,25 @@ class ChannelPublisher:
     def _catalog_model(self, plan: ModelPlan) -> CatalogModel:
         manifests = self._manifest_set(plan)
         references = {path: Reference(**entry) for path, entry in manifests.references.items()}
-        variants = tuple(
-            CatalogVariant(
-                name=manifest.variant or "",
-                runtime=manifest.runtime,
-                min_runtime_version=manifest.min_runtime,
-                manifest=references[with_version(manifest, version=manifests.version, expires=self.signer.now).path],
-            )
-            for manifest in plan.manifests
-            if manifest.directive == "install"
-        )
-        number = plan.current.model_version.number if plan.current else None
+        versions: dict[int, list[CatalogVariant]] = {}
+        for manifest in plan.manifests:
+            if manifest.directive == "install":
+                path = with_version(manifest, version=manifests.version, expires=self.signer.now).path
+                offered = CatalogVariant(
+                    name=manifest.variant or "",
+                    runtime=manifest.runtime,
+                    min_runtime_version=manifest.min_runtime,
+                    manifest=references[path],
+                )
+                versions.setdefault(manifest.model_version or 0, []).append(offered)
         kill_path = manifest_path(self.channel.slug, plan.model.slug, manifests.version, None, None)
         return CatalogModel(
             manifest_version=manifests.version,
-            current=number,
-            versions={number: variants} if number is not None else {},
+            current=plan.current.model_version.number if plan.current else None,
+            versions={number: tuple(variants) for number, variants in versions.items()},
             kill_switch=references[kill_path] if plan.is_killed else None,
+            floors=plan.floors,
+            overrides=Overrides(override_salt(self.channel.application), plan.pins) if plan.pins else Overrides(),
         )
 
     def _manifest_set(self, plan: ModelPlan) -> ManifestSet:

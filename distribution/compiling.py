@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,8 @@ class ModelPlan:
     current: Release | None
     manifests: tuple[Manifest, ...]
     is_killed: bool
+    floors: tuple[int, ...] = ()
+    pins: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -45,13 +47,61 @@ def plan_channel(channel: Channel, signed_files: Mapping[str, TargetFile]) -> li
     plans = []
     for model in models:
         current = current_release(channel, model, signed_files)
-        if current is None and model.pk not in killed:
+        exceptions = _exceptions(channel, model, signed_files)
+        if current is None and model.pk not in killed and not exceptions.pins:
             continue
-        manifests = _install_manifests(channel, current, signed_files, device_classes) if current else ()
+        offered = {current.model_version.number: current} if current else {}
+        manifests = tuple(
+            manifest
+            for _, release in sorted((exceptions.releases | offered).items())
+            for manifest in _install_manifests(channel, release, signed_files, device_classes)
+        )
         if model.pk in killed:
             manifests = (*manifests, _use_embedded_manifest(channel, model, current))
-        plans.append(ModelPlan(model, current, manifests, model.pk in killed))
+        plans.append(ModelPlan(model, current, manifests, model.pk in killed, exceptions.floors, exceptions.pins))
     return plans
+
+
+@dataclass(frozen=True)
+class _Exceptions:
+    """Floors and pins of one model, and the releases that they need served beside the current one."""
+
+    releases: dict[int, Release]
+    floors: tuple[int, ...]
+    pins: dict[str, int]
+
+
+def _exceptions(channel: Channel, model: RegisteredModel, signed_files: Mapping[str, TargetFile]) -> _Exceptions:
+    """Those whose version the publisher has signed; the others wait, or are gone, as releases do."""
+    floors = [number for rules in channel.delivery_rules.filter(model=model) for number in rules.floors]
+    pins = dict(channel.pins.filter(model=model).values_list("unit_key", "version__number"))
+    releases = {}
+    for number in {*floors, *pins.values()}:
+        release = _signed_release(channel, model, number, signed_files)
+        if release is not None:
+            releases[number] = release
+    return _Exceptions(
+        releases,
+        tuple(number for number in floors if number in releases),
+        {key: number for key, number in sorted(pins.items()) if number in releases},
+    )
+
+
+def _signed_release(
+    channel: Channel, model: RegisteredModel, number: int, signed_files: Mapping[str, TargetFile]
+) -> Release | None:
+    """The version's newest release of any channel: files are the publisher's, whoever was offered them first."""
+    releases = (
+        Release.objects.filter(
+            channel__application=channel.application_id,
+            model_version__model=model,
+            model_version__number=number,
+            model_version__yanked_at__isnull=True,
+        )
+        .select_related("model_version__model", "channel__application")
+        .order_by("-id")
+    )
+    return next((release for release in releases if signed_variants(release, signed_files)), None)
 
 
 def current_release(channel: Channel, model: RegisteredModel, signed_files: Mapping[str, TargetFile]) -> Release | None:

@@ -1,6 +1,6 @@
 """Situations of releasing and publishing, sorted into the registry's five families."""
 
-from registry.errors import Conflict, Invalid, NotFound, Unavailable
+from registry.errors import Conflict, Invalid, NotAllowed, NotFound, Unavailable
 
 
 class ConversionsUnfinished(Conflict):
@@ -93,3 +93,37 @@ class EmbeddedFileUnknown(Invalid):
     """Bytes are named by a digest that no file of the application has."""
 
     code = "embedded_file_unknown"
+
+
+class ApprovalRequired(Conflict):
+    """Others must approve it first: make a release request."""
+
+    code = "approval_required"
+
+
+class OwnRequest(NotAllowed):
+    """Whoever wrote or edited a request cannot approve it."""
+
+    code = "own_request"
+
+
+class AlreadyApproved(Conflict):
+    code = "already_approved"
+
+
+class RequestClosed(Conflict):
+    """The request was done, cancelled or has failed."""
+
+    code = "request_closed"
+
+
+class AlreadyPinned(Conflict):
+    """The unit has a pin for this model and channel: remove it first."""
+
+    code = "already_pinned"
+
+
+class EnrolmentRefused(Invalid):
+    """The token is unknown, was used, or is too old; which of these, nobody is told."""
+
+    code = "enrolment_refused"

@@ -2,11 +2,22 @@
 
 from django.db import models
 
+from distribution.channel_models import (
+    Approval,
+    ChannelSettings,
+    DeliveryRules,
+    Pin,
+    ReleaseRequest,
+    TestDevice,
+)
 from distribution.firebase.models import FirebaseModel, FirebaseObject, FirebaseOperation, FirebaseUploadSession
 from distribution.patch_models import EmbeddedModel, Patch
 from registry.models import Application, Channel, ModelVersion, RegisteredModel
 
 __all__ = [
+    "Approval",
+    "ChannelSettings",
+    "DeliveryRules",
     "EmbeddedModel",
     "FirebaseModel",
     "FirebaseObject",
@@ -16,9 +27,12 @@ __all__ = [
     "ManifestSet",
     "MinimumReleaseCounter",
     "Patch",
+    "Pin",
     "Release",
+    "ReleaseRequest",
     "Revision",
     "SignedDocument",
+    "TestDevice",
     "TrustRole",
 ]
 

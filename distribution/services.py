@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from distribution import errors
+from distribution.channel_models import ChannelSettings
 from distribution.models import KillSwitch, MinimumReleaseCounter, Release
 from registry.errors import VersionYanked
 from registry.models import Application, AuditEntry, Channel, ModelVersion, PublishRequest, RegisteredModel, Variant
@@ -20,9 +21,19 @@ def publish(*, channel: Channel, version: ModelVersion, actor: str, now: datetim
     """Release the variants of a version that keep to its model's gates, or whose misses were overridden.
 
     The publisher signs their files, then devices are offered them. The same version may be released again once it has
-    other variants. Raises `VersionYanked`, `ConversionsUnfinished`, `NothingToRelease`, `GatesMissed`,
-    `AlreadyReleased`.
+    other variants. Raises `ApprovalRequired`, `VersionYanked`, `ConversionsUnfinished`, `NothingToRelease`,
+    `GatesMissed`, `AlreadyReleased`.
     """
+    needed = settings_of(channel).approvals_required
+    if needed:
+        raise errors.ApprovalRequired(f"expected a release request: {needed} others must approve what {channel} gets")
+    return release_approved(channel=channel, version=version, actor=actor, now=now, reason=reason)
+
+
+def release_approved(
+    *, channel: Channel, version: ModelVersion, actor: str, now: datetime, reason: str = ""
+) -> Release:
+    """Release what nobody need approve any more."""
     with transaction.atomic():
         newest = _newest_release(channel, version.model)
         variants = sorted(variant.name for variant in require_releasable(version))
@@ -31,6 +42,27 @@ def publish(*, channel: Channel, version: ModelVersion, actor: str, now: datetim
         release = _release(channel, version, variants, actor=actor, now=now, reason=reason)
         _record(release, "publish", before=newest, now=now)
     return release
+
+
+def promote(
+    *, channel: Channel, model: RegisteredModel, source: Channel, actor: str, now: datetime, reason: str = ""
+) -> Release:
+    """Release here what devices of another channel have. Raises `NotReleased`, and as `publish`."""
+    return publish(channel=channel, version=live_version(source, model), actor=actor, now=now, reason=reason)
+
+
+def live_version(channel: Channel, model: RegisteredModel) -> ModelVersion:
+    """What devices of the channel have now. Raises `NotReleased`."""
+    live = Release.objects.filter(channel=channel, model_version__model=model, state=Release.State.LIVE).first()
+    if live is None:
+        raise errors.NotReleased(f"expected a live release of {model} on {channel}, found none")
+    return live.model_version
+
+
+def settings_of(channel: Channel) -> ChannelSettings:
+    """The channel's own, made with the defaults at first sight."""
+    row, _ = ChannelSettings.objects.get_or_create(channel=channel)
+    return row
 
 
 def roll_back(
@@ -84,7 +116,15 @@ def engage_kill_switch(
 
 
 def lift_kill_switch(*, channel: Channel, model: RegisteredModel, actor: str, now: datetime, reason: str) -> None:
-    """Serve the current release again. Raises `KillSwitchNotEngaged`."""
+    """Serve the current release again. Raises `ApprovalRequired`, `KillSwitchNotEngaged`."""
+    needed = settings_of(channel).lift_approvals_required
+    if needed:
+        raise errors.ApprovalRequired(f"expected a request: {needed} others must approve that {channel} serves again")
+    lift_approved(channel=channel, model=model, actor=actor, now=now, reason=reason)
+
+
+def lift_approved(*, channel: Channel, model: RegisteredModel, actor: str, now: datetime, reason: str) -> None:
+    """Lift what nobody need approve any more. Raises `KillSwitchNotEngaged`."""
     with transaction.atomic():
         switch = channel.kill_switches.filter(model=model, lifted_at__isnull=True).first()
         engaged = KillSwitch.objects.filter(pk=switch.pk if switch else 0, lifted_at__isnull=True)
@@ -215,5 +255,20 @@ def _record(release: Release, verb: str, *, before: Release | None, now: datetim
 
 def _record_switch(switch: KillSwitch, verb: str, *, actor: str, now: datetime, reason: str) -> None:
     application = switch.channel.application
-    AuditEntry.record(now=now, actor=actor, verb=verb, subject=str(switch), application=application, reason=reason)
+    live = Release.objects.filter(
+        channel=switch.channel, model_version__model=switch.model, state=Release.State.LIVE
+    ).first()
+    released = {"kill_switch": "lifted", "served": live.model_version.number if live else None}
+    stopped = {"kill_switch": "engaged", "served": "use_embedded"}
+    before, after = (released, stopped) if verb == "engage_kill_switch" else (stopped, released)
+    AuditEntry.record(
+        now=now,
+        actor=actor,
+        verb=verb,
+        subject=str(switch),
+        application=application,
+        before=before,
+        after=after,
+        reason=reason,
+    )
     request_publish(application, f"{verb} {switch}", now)

@@ -71,3 +71,11 @@ def settle_firebase_models() -> None:
 
     services.settle_pending(now=timezone.now())
     storage.forget_sessions(now=timezone.now())
+
+
+@shared_task
+def perform_due_requests() -> None:
+    """Releases that are approved and whose time has come."""
+    from distribution import approvals  # noqa: PLC0415
+
+    approvals.perform_due(timezone.now())

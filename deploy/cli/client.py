@@ -209,6 +209,56 @@ class ControlPlane:
     def lift(self, channel: str, model: str, reason: str) -> None:
         self._ask("DELETE", f"channels/{channel}/kill-switches/{model}", json={"reason": reason})
 
+    def channel_settings(self, channel: str, changes: dict[str, int]) -> dict[str, Any]:
+        """As they are, or after the changes."""
+        path = f"channels/{channel}/settings"
+        present: dict[str, Any] = self._ask("GET", path)
+        return self._change("PUT", path, {**present, **changes}) if changes else present
+
+    def promote(self, channel: str, model: str, source: str, reason: str) -> dict[str, Any]:
+        return self._make(f"channels/{channel}/promote", {"model": model, "from_channel": source, "reason": reason})
+
+    def release_requests(self, channel: str) -> list[dict[str, Any]]:
+        return self._list(f"channels/{channel}/release-requests")
+
+    def request_release(self, channel: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._make(f"channels/{channel}/release-requests", body)
+
+    def request_lift(self, channel: str, model: str, reason: str) -> dict[str, Any]:
+        return self.request_release(channel, {"action": "lift_kill_switch", "model": model, "reason": reason})
+
+    def approve(self, channel: str, request: int) -> dict[str, Any]:
+        path = f"channels/{channel}/release-requests/{request}"
+        tag = self._send("GET", path).headers["ETag"]
+        return self._ask("POST", f"{path}/approve", headers={"If-Match": tag})  # type: ignore[no-any-return]
+
+    def cancel_request(self, channel: str, request: int) -> None:
+        self._change("DELETE", f"channels/{channel}/release-requests/{request}")
+
+    def floors(self, channel: str, model: str, wanted: list[int] | None) -> dict[str, Any]:
+        path = f"channels/{channel}/models/{model}/floors"
+        if wanted is None:
+            return self._ask("GET", path)  # type: ignore[no-any-return]
+        return self._change("PUT", path, {"floors": wanted})  # type: ignore[no-any-return]
+
+    def pins(self, channel: str, model: str) -> list[dict[str, Any]]:
+        return self._list(f"channels/{channel}/models/{model}/pins")
+
+    def pin(self, channel: str, model: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._make(f"channels/{channel}/models/{model}/pins", body)
+
+    def unpin(self, channel: str, model: str, pin: int) -> None:
+        self._ask("DELETE", f"channels/{channel}/models/{model}/pins/{pin}")
+
+    def test_devices(self, channel: str) -> list[dict[str, Any]]:
+        return self._list(f"channels/{channel}/test-devices")
+
+    def invite_device(self, channel: str, name: str) -> dict[str, Any]:
+        return self._ask("POST", f"channels/{channel}/test-devices", json={"name": name})  # type: ignore[no-any-return]
+
+    def remove_device(self, channel: str, device: int) -> None:
+        self._ask("DELETE", f"channels/{channel}/test-devices/{device}")
+
     def kill_switches(self, channel: str) -> list[dict[str, Any]]:
         return self._list(f"channels/{channel}/kill-switches")
 

@@ -10,7 +10,7 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from distribution import preview, services
+from distribution import approvals, preview, services
 from distribution.admin.choosing import choose_what_to_stop
 from distribution.admin.releases import RequiredReasonForm
 from distribution.models import KillSwitch
@@ -85,18 +85,20 @@ class KillSwitchAdmin(MemberAdmin):
         form = RequiredReasonForm(request.POST or None)
         form.fields["reason"].help_text = "What has changed, for those who read the audit log later."
         if request.method == "POST" and form.is_valid():
+            told = {"actor": request.user.get_username(), "now": timezone.now(), "reason": form.cleaned_data["reason"]}
             try:
-                services.lift_kill_switch(
-                    channel=switch.channel,
-                    model=switch.model,
-                    actor=request.user.get_username(),
-                    now=timezone.now(),
-                    reason=form.cleaned_data["reason"],
-                )
+                return self._lift(request, switch, told)
             except DomainError as error:
                 form.add_error(None, str(error))
-            else:
-                messages.success(request, f"{switch.channel} serves {switch.model} again.")
-                return redirect("admin:distribution_killswitch_change", switch.pk)
         live = preview.live_release(switch.channel, switch.model)
         return self.page(request, "distribution/lift.html", "Lift the kill switch", switch=switch, form=form, live=live)
+
+    def _lift(self, request: HttpRequest, switch: KillSwitch, told: dict[str, Any]) -> HttpResponse:
+        """At once where nobody need approve, else by a request for somebody else."""
+        if services.settings_of(switch.channel).lift_approvals_required:
+            asked = approvals.request_lift(channel=switch.channel, model=switch.model, **told)
+            messages.info(request, "Somebody else must approve it before devices are served again.")
+            return redirect("admin:distribution_releaserequest_change", asked.pk)
+        services.lift_kill_switch(channel=switch.channel, model=switch.model, **told)
+        messages.success(request, f"{switch.channel} serves {switch.model} again.")
+        return redirect("admin:distribution_killswitch_change", switch.pk)

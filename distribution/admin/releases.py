@@ -10,9 +10,9 @@ from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from distribution import preview, services
+from distribution import approvals, preview, services
 from distribution.admin import explain
 from distribution.admin.choosing import Choice, choose_version, choose_what_is_live
 from distribution.models import Release
@@ -30,6 +30,14 @@ class ReasonForm(forms.Form):
         max_length=2000,
         required=False,
         help_text="Why this version, for those who read the audit log later.",
+    )
+
+
+class PublishForm(ReasonForm):
+    publish_at = forms.DateTimeField(
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "2026-12-01 08:00"}),
+        required=False,
+        help_text="UTC; empty: as soon as it is approved, or at once where nobody need approve.",
     )
 
 
@@ -83,11 +91,11 @@ class ReleaseAdmin(MemberAdmin):
 
     def add_view(self, request: HttpRequest, *_: Any, **__: Any) -> HttpResponse:
         choice = choose_version(request)
-        form = ReasonForm(request.POST or None)
+        form = PublishForm(request.POST or None)
         if request.method == "POST" and choice.channel and choice.version and form.is_valid():
-            made = self._publish(request, choice.channel, choice.version, form)
-            if made is not None:
-                return redirect("admin:distribution_release_change", made.pk)
+            answer = self._publish(request, choice.channel, choice.version, form)
+            if answer is not None:
+                return answer
         shown = (
             _shown(choice.channel, choice.version.model, choice.version) if choice.version and choice.channel else {}
         )
@@ -97,21 +105,21 @@ class ReleaseAdmin(MemberAdmin):
 
     def _publish(
         self, request: HttpRequest, channel: Channel, version: ModelVersion, form: forms.Form
-    ) -> Release | None:
+    ) -> HttpResponse | None:
         require_role(request.user, channel.application, Role.RELEASER)
+        publish_at = form.cleaned_data["publish_at"]
+        told = {"actor": request.user.get_username(), "now": timezone.now(), "reason": form.cleaned_data["reason"]}
         try:
-            made = services.publish(
-                channel=channel,
-                version=version,
-                actor=request.user.get_username(),
-                now=timezone.now(),
-                reason=form.cleaned_data["reason"],
-            )
+            if publish_at is None and not services.settings_of(channel).approvals_required:
+                made = services.publish(channel=channel, version=version, **told)
+                messages.success(request, f"{version} is released to {channel}. Devices get it once it is signed.")
+                return redirect("admin:distribution_release_change", made.pk)
+            asked = approvals.request_release(channel=channel, version=version, publish_at=publish_at, **told)
         except DomainError as error:
-            form.add_error(None, str(error))
+            form.add_error(error.field if error.field in form.fields else None, str(error))
             return None
-        messages.success(request, f"{version} is released to {channel}. Devices get it once it is signed.")
-        return made
+        messages.info(request, f"{asked} is {asked.state}.")
+        return redirect("admin:distribution_releaserequest_change", asked.pk)
 
     # -- rolling back
 

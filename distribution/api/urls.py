@@ -1,12 +1,23 @@
 from django.urls import path
 
-from distribution.api import explain, patches, trust, views
+from distribution.api import channels, explain, patches, trust, views
 
 APPLICATION = "applications/<slug:application>"
 CHANNEL = f"{APPLICATION}/channels/<slug:channel>"
 urlpatterns = [
     path(f"{CHANNEL}/releases", views.ReleasesView.as_view()),
     path(f"{CHANNEL}/releases/<int:release>", views.ReleaseView.as_view()),
+    path(f"{CHANNEL}/promote", channels.PromoteView.as_view()),
+    path(f"{CHANNEL}/settings", channels.ChannelSettingsView.as_view()),
+    path(f"{CHANNEL}/release-requests", channels.ReleaseRequestsView.as_view()),
+    path(f"{CHANNEL}/release-requests/<int:release_request>", channels.ReleaseRequestView.as_view()),
+    path(f"{CHANNEL}/release-requests/<int:release_request>/approve", channels.ApproveView.as_view()),
+    path(f"{CHANNEL}/models/<slug:model>/floors", channels.FloorsView.as_view()),
+    path(f"{CHANNEL}/models/<slug:model>/pins", channels.PinsView.as_view()),
+    path(f"{CHANNEL}/models/<slug:model>/pins/<int:pin>", channels.PinView.as_view()),
+    path(f"{CHANNEL}/test-devices", channels.TestDevicesView.as_view()),
+    path(f"{CHANNEL}/test-devices/<int:test_device>", channels.TestDeviceView.as_view()),
+    path("enrolments", channels.EnrolmentsView.as_view()),
     path(f"{CHANNEL}/rollback", views.RollbackView.as_view()),
     path(f"{CHANNEL}/kill-switches", views.KillSwitchesView.as_view()),
     path(f"{CHANNEL}/kill-switches/<slug:model>", views.KillSwitchView.as_view()),

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from deploy.cli.main import cli
 from distribution import publishing
+from distribution.channel_models import ChannelSettings
 from distribution.trust.keys import KeyFolder
 from distribution.trust.publisher import sign_pending
 from registry import services
@@ -45,6 +46,8 @@ class Backstage:
     def __init__(self, application, keys):
         self.application = application
         self.keys = KeyFolder(keys)
+        for channel in application.channels.all():  # one person tells the whole story
+            ChannelSettings.objects.create(channel=channel, lift_approvals_required=0)
 
     def convert(self):
         version = self.application.registered_models.get().versions.first()

@@ -6,12 +6,13 @@ import re
 import numpy as np
 import pytest
 from django.contrib import admin
+from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 
-from distribution import preview
+from distribution import approvals, preview
 from distribution import services as distribution_services
-from distribution.models import KillSwitch, Release
+from distribution.models import KillSwitch, Release, ReleaseRequest
 from registry import services
 from registry.conversion.recipes import RECIPES
 from registry.models import (
@@ -51,7 +52,9 @@ def filled():
     channel = app.channels.get()
     distribution_services.publish(channel=channel, version=version, actor="ada", now=NOW)
     Release.objects.update(live_revision=1, state=Release.State.LIVE)
-    distribution_services.engage_kill_switch(channel=channel, model=version.model, actor="ada", now=NOW, reason="x")
+    told = {"channel": channel, "model": version.model, "actor": "ada", "now": NOW, "reason": "x"}
+    distribution_services.engage_kill_switch(**told)
+    approvals.cancel(request=approvals.request_lift(**told), actor="ada", now=NOW)
     return version
 
 
@@ -126,6 +129,8 @@ MINIMUM = {
     "distribution_release_explain": Role.VIEWER,
     "distribution_release_change": Role.VIEWER,
     "distribution_release_way": Role.VIEWER,
+    "distribution_releaserequest_changelist": Role.VIEWER,
+    "distribution_releaserequest_change": Role.VIEWER,
     "distribution_killswitch_changelist": Role.VIEWER,
     "distribution_killswitch_add": Role.RELEASER,
     "distribution_killswitch_change": Role.VIEWER,
@@ -152,6 +157,7 @@ NOBODY = {  # addresses that Django makes for every model; nobody but a superuse
         "registry_auditentry": ("add", "delete"),
         "distribution_release": ("delete",),
         "distribution_killswitch": ("delete",),
+        "distribution_releaserequest": ("add", "delete"),
         "distribution_revision": ("add", "delete"),
         "distribution_signeddocument": ("add", "delete"),
         "auth_user": ("change", "delete"),
@@ -191,6 +197,7 @@ def status_of(client, name, version):
         "registry_auditentry": AuditEntry.objects.filter(application=version.model.application.slug).first(),
         "distribution_release": Release.objects.first(),
         "distribution_killswitch": KillSwitch.objects.first(),
+        "distribution_releaserequest": ReleaseRequest.objects.first(),
     }
     kind, _, page = name.rpartition("_")
     row = rows.get(kind)
@@ -418,6 +425,16 @@ def test_a_kill_switch_is_lifted_and_engaged_again_with_reasons(administrator, f
     switch.refresh_from_db()
     assert switch.lifted_at is None
     administrator.post(url(KillSwitch, "lift", switch.pk), {"reason": "mended"})
+    asked = ReleaseRequest.objects.get(state=ReleaseRequest.State.WAITING)
+    page = url(ReleaseRequest, "change", asked.pk)
+    assert "Somebody else must approve" in administrator.get(page).content.decode()
+    administrator.post(page, {"do": "approve", "row_version": asked.row_version})
+    other = Client()
+    other.force_login(factories.user("second", superuser=True))
+    other.post(page, {"do": "approve", "row_version": 99})
+    switch.refresh_from_db()
+    assert switch.lifted_at is None
+    other.post(page, {"do": "approve", "row_version": asked.row_version})
     switch.refresh_from_db()
     assert switch.lifted_by == "root"
     address = url(KillSwitch, "add") + f"?what={switch.channel_id}:{switch.model_id}"

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.cli import main
+from distribution.channel_models import ChannelSettings
 from distribution.models import Release
 from registry import services as registry_services
 from registry.models import JobState, Role
@@ -111,6 +112,9 @@ def test_a_kill_switch_is_engaged_and_lifted(aerogram, app):
     model = factories.converted_version(app).model
     assert aerogram("kill", "digits", "--reason", "wrong labels")[0] == 0
     assert model.kill_switches.filter(lifted_at__isnull=True).exists()
+    assert aerogram("lift", "digits", "--reason", "right again")[0] == 0
+    assert model.kill_switches.filter(lifted_at__isnull=True).exists(), "somebody else must approve"
+    ChannelSettings.objects.update(lift_approvals_required=0)
     assert aerogram("lift", "digits", "--reason", "right again")[0] == 0
     assert not model.kill_switches.filter(lifted_at__isnull=True).exists()
 

@@ -167,7 +167,7 @@ def test_an_engaged_kill_switch_is_a_signed_directive_and_lifting_serves_again(p
     publisher.run()
     entry = publisher.catalog()["models"]["digits"]
     assert parse(publisher.tree.read(entry["kill_switch"]["manifest"]["path"]))[0].directive == "use_embedded"
-    services.lift_kill_switch(**turn)
+    services.lift_approved(**turn)
     publisher.run()
     assert publisher.catalog()["models"]["digits"]["kill_switch"] is None
 
