@@ -15,7 +15,7 @@ from registry.errors import DomainError
 
 REFUSED, UNREACHABLE, TOO_LONG, NOT_CONVERTED = 1, 3, 4, 5
 # Groups of verbs of which some work on files alone, where no server is; those that ask one need a token.
-OFFLINE = ("trust", "sign-release")
+OFFLINE = ("trust", "sign-release", "tree")
 NO_TOKEN = click.UsageError("expected a token: --token, --token-file, AEROGRAM_TOKEN or AEROGRAM_TOKEN_FILE")
 console = Console()
 errors = Console(stderr=True)

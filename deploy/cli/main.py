@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from deploy.cli import administration, conversions, importing, lists, publisher, trust, views
+from deploy.cli import administration, conversions, lists, publisher, tree, trust, views
 from deploy.cli.client import ControlPlane
 from deploy.cli.group import NOT_CONVERTED, cli, console, verb
 
-__all__ = ["administration", "cli", "conversions", "importing", "lists", "main", "publisher", "trust"]
+__all__ = ["administration", "cli", "conversions", "lists", "main", "publisher", "tree", "trust"]
 
 
 @cli.command()
