@@ -10,11 +10,21 @@ from typing import Any
 
 import click
 
-from deploy.cli import administration, conversions, lists, publisher, tree, trust, views
-from deploy.cli.client import ControlPlane
+from deploy.cli import administration, channels, conversions, importing, lists, publisher, trust, views
+from deploy.cli.client import ApiError, ControlPlane
 from deploy.cli.group import NOT_CONVERTED, cli, console, verb
 
-__all__ = ["administration", "cli", "conversions", "lists", "main", "publisher", "tree", "trust"]
+__all__ = [
+    "administration",
+    "channels",
+    "cli",
+    "conversions",
+    "importing",
+    "lists",
+    "main",
+    "publisher",
+    "trust",
+]
 
 
 @cli.command()
@@ -175,10 +185,19 @@ def kill(server: ControlPlane, *, model: str, channel: str, reason: str, as_json
 @click.option("--reason", required=True)
 @verb
 def lift(server: ControlPlane, *, model: str, channel: str, reason: str, as_json: bool) -> Any:
-    """Lift the kill switch of MODEL."""
-    server.lift(channel, model, reason)
+    """Lift the kill switch of MODEL; where others must approve it, ask for that."""
+    try:
+        server.lift(channel, model, reason)
+    except ApiError as error:
+        if error.code != "approval_required":
+            raise
+        answer = server.request_lift(channel, model, reason)
+        if not as_json:
+            console.print(f"{channels.told_of(answer)}; somebody else runs: aerogram approve {answer['id']}")
+        return answer
     if not as_json:
         console.print(f"Kill switch lifted for {model} on {channel}.")
+    return None
 
 
 @cli.command()
