@@ -146,6 +146,7 @@ def test_the_story(watched: Watched, stack: Stack, trained: Path, phone: Any) ->
     publish(watched, 2)
     expect_on(phone, 2)
 
+    stack.server.channel_settings("production", {"lift_approvals_required": 0})  # one person tells the story
     page.get_by_role("link", name="Kill switch…").click()
     page.fill("[name=reason]", "it sees sevens everywhere")
     page.get_by_role("button", name="Engage the kill switch").click()
