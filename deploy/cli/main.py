@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from deploy.cli import administration, channels, conversions, importing, lists, publisher, trust, views
+from deploy.cli import administration, channels, conversions, importing, lists, publisher, tree, trust, views
 from deploy.cli.client import ApiError, ControlPlane
 from deploy.cli.group import NOT_CONVERTED, cli, console, verb
 
@@ -23,6 +23,7 @@ __all__ = [
     "lists",
     "main",
     "publisher",
+    "tree",
     "trust",
 ]
 
