@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -14,9 +15,10 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from registry import services
 from registry.admin.forms import GatesForm, ProfileForm, ReasonForm
+from registry.conversion.comparison import Side
 from registry.conversion.recipes import RECIPES
 from registry.errors import DomainError, Invalid, NotFound
-from registry.models import ConversionJob, ModelVersion, RegisteredModel, Role
+from registry.models import ConversionJob, JobState, ModelVersion, RegisteredModel, Role
 from registry.services.comparing import compare_versions
 from registry.services.matrix import matrix
 
@@ -186,6 +188,11 @@ def compare_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResp
     older = next((other for other in others if str(other.number) == wanted), None)
     older = older or next((other for other in others if other.number < version.number), next(iter(others), None))
     rows = compare_versions(older, version) if older else ()
+    both = [row for row in rows if row.difference or (is_built(row.older) and is_built(row.newer))]
+    only = {
+        of: [row.recipe for row in rows if is_built(side(row)) and row not in both]
+        for of, side in ((older, attrgetter("older")), (version, attrgetter("newer")))
+    }
     return page.page(
         request,
         "registry/compare.html",
@@ -193,8 +200,13 @@ def compare_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResp
         version=version,
         older=older,
         others=others,
-        rows=rows,
+        rows=both,
+        only={of: recipes for of, recipes in only.items() if recipes},
     )
+
+
+def is_built(side: Side | None) -> bool:
+    return side is not None and side.state == JobState.SUCCEEDED
 
 
 def gates_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:

@@ -51,6 +51,12 @@ def size(value: int | None) -> str:
 
 
 @register.filter
+def signed_size(value: int | None) -> str:
+    """A difference of bytes."""
+    return "–" if value is None else "±0 B" if value == 0 else f"{'+' if value > 0 else '−'}{size(abs(value))}"
+
+
+@register.filter
 def percent(share: float | None) -> str:
     return "–" if share is None else f"{share * 100:.{_PERCENT_PLACES}f} %"
 

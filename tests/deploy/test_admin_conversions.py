@@ -2,6 +2,7 @@
 
 import pytest
 
+from registry.conversion.report import Report
 from registry.models import (
     AuditEntry,
     ConversionJob,
@@ -91,6 +92,19 @@ def test_profiles_a_rebuild_and_a_comparison(administrator, filled):  # noqa: F8
     assert (made.rebuilt_from, made.registered_by) == (filled, "root")
     page = administrator.get(url(ModelVersion, "compare", made.pk)).content.decode()
     assert "against version 1" in page
-    assert F32 in page
+    assert "No recipe was built in both" in page
     administrator.post(profiles, {"delete": "phones"})
     assert not filled.model.profiles.exists()
+
+
+def test_a_comparison_names_what_only_one_version_has(administrator, filled):  # noqa: F811
+    app = filled.model.application
+    measured = Report(state="succeeded").to_json()
+    older, newer = factories.version(app, "letters"), factories.version(app, "letters")
+    for version, name in ((older, F32), (older, F16), (newer, F32)):
+        factories.variant(version, name, **measured)
+    page = administrator.get(url(ModelVersion, "compare", newer.pk)).content.decode()
+    rows, after = page.split("</table>")
+    assert F32 in rows
+    assert F16 not in rows
+    assert f'Only in version 1: <span class="ag-mono">{F16}</span>' in after
