@@ -21,7 +21,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from distribution import services
-from distribution.errors import ConversionsUnfinished
+from distribution.errors import ApprovalRequired, ConversionsUnfinished
 from distribution.firebase import wire
 from distribution.firebase.errors import (
     FirebaseChannelMissing,
@@ -139,7 +139,8 @@ def settle(*, model: FirebaseModel, now: datetime) -> None:
         model = _locked(model)
         for operation in model.operations.filter(done_at__isnull=True):
             try:
-                is_done = not model.published or _is_at_devices(model, operation, now)
+                with transaction.atomic():  # a release that is refused leaves no lifted kill switch behind
+                    is_done = not model.published or _is_at_devices(model, operation, now)
             except ConversionsUnfinished:
                 continue
             except DomainError as error:
@@ -176,12 +177,16 @@ def _release(model: FirebaseModel, actor: str, now: datetime) -> Release:
 
 
 def _lift(model: FirebaseModel, channel: Channel, registered: RegisteredModel, actor: str, now: datetime) -> None:
+    """What this API stopped, whoever may release may serve again; what an operator stopped, others must approve."""
     switch = channel.kill_switches.filter(model=registered, lifted_at__isnull=True).first()
     if switch is None:
         return
+    needed = services.settings_of(channel).approvals_required
+    if needed:
+        raise ApprovalRequired(f"expected a request: {needed} others must approve what {channel} gets")
     if switch.reason != UNPUBLISHED:
         raise FirebaseStopped(f"expected {registered} to be served on {channel}, its kill switch is engaged")
-    services.lift_kill_switch(
+    services.lift_approved(
         channel=channel, model=registered, actor=actor, now=now, reason=f"published again: {model.name}"
     )
 

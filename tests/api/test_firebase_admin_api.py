@@ -336,6 +336,24 @@ class TestPublishing:
         assert call("PATCH", at(model), {"displayName": "b"}, Role.EDITOR)[0] == 403
         assert call("POST", MODELS, {"displayName": "c"}, Role.VIEWER)[0] == 403
 
+    def test_where_others_must_approve_the_operation_says_so_and_nothing_is_served(self, call, model, put, tflite, app):
+        converted(model)
+        publish(call, model)
+        publish(call, model, published=False)
+        settings = distribution_services.settings_of(app.channels.get())
+        settings.approvals_required = 1
+        settings.save()
+        for file in (tflite(), tflite(2)):
+            body = {"tfliteModel": {"gcsTfliteUri": put(file)}}
+            call("PATCH", f"{at(model)}?updateMask=tfliteModel", body)
+            converted(model)
+            _, operation = publish(call, model)
+            assert operation["error"]["code"] == 9
+            assert "others must approve" in operation["error"]["message"]
+            assert KillSwitch.objects.get().lifted_at is None
+        assert Release.objects.count() == 1
+        assert call("GET", at(model))[1]["state"]["published"] is False
+
     def test_an_application_without_the_channel_says_so(self, call, model, settings):
         settings.AEROGRAM_FIREBASE_CHANNEL = "firebase"
         converted(model)
