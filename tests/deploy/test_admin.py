@@ -301,6 +301,9 @@ def test_a_model_is_received_inspected_and_registered(client):
     assert (version.metadata, version.source_signature, version.profile) == ({"author": "Ada"}, "serve", "small")
     assert version.training_set.sha256 == training_set["sha256"] != version.evaluation_set.sha256
     assert [job.recipe for job in version.jobs.order_by("pk")] == ["trace", "tflite-weight-int8"]
+    page = client.get(url(ModelVersion, "change", version.pk)).content.decode()
+    for told in ("<dt>Training set", "author Ada", "<dt>Profile", "<dt>Signature"):
+        assert told in page
     assert AuditEntry.objects.first().actor == "somebody"
 
 
