@@ -15,6 +15,7 @@ from distribution.models import ManifestSet
 from distribution.trust.online import OnlineSigner
 from distribution.trust.roles import catalog_path, expiry, is_past_half_life, releases_role
 from distribution.trust.tree import TreePointer
+from registry.device_classes import with_all_soc_names
 from registry.models import Channel
 
 
@@ -41,7 +42,7 @@ class ChannelPublisher:
             application=application.slug,
             channel=self.channel.slug,
             poll_after_seconds=settings.AEROGRAM_POLL_AFTER_SECONDS,
-            device_classes=tuple(rule.as_rule() for rule in application.device_classes.all()),
+            device_classes=tuple(with_all_soc_names(rule.as_rule()) for rule in application.device_classes.all()),
             models={plan.model.slug: self._catalog_model(plan) for plan in plans},
         )
         return self._publish_catalog(catalog)

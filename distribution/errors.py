@@ -127,3 +127,21 @@ class EnrolmentRefused(Invalid):
     """The token is unknown, was used, or is too old; which of these, nobody is told."""
 
     code = "enrolment_refused"
+
+
+class NoFallback(Conflict):
+    """The application's last device class has a condition: some devices would find no class."""
+
+    code = "no_fallback"
+
+
+class RuntimeTooOld(Conflict):
+    """A device class offers a variant to runtimes that cannot run its file."""
+
+    code = "runtime_too_old"
+
+
+class NativeCode(Conflict):
+    """A file of the variant is a program or library."""
+
+    code = "native_code"

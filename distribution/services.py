@@ -11,6 +11,7 @@ from django.db.models import Max
 from distribution import errors
 from distribution.channel_models import ChannelSettings
 from distribution.models import KillSwitch, MinimumReleaseCounter, Release
+from distribution.release_checks import require_shippable
 from registry.errors import VersionYanked
 from registry.models import Application, AuditEntry, Channel, ModelVersion, PublishRequest, RegisteredModel, Variant
 from registry.services import gates
@@ -33,10 +34,12 @@ def publish(*, channel: Channel, version: ModelVersion, actor: str, now: datetim
 def release_approved(
     *, channel: Channel, version: ModelVersion, actor: str, now: datetime, reason: str = ""
 ) -> Release:
-    """Release what nobody need approve any more."""
+    """Release what nobody need approve any more. Raises `NoFallback`, `RuntimeTooOld`, `NativeCode`, too."""
     with transaction.atomic():
         newest = _newest_release(channel, version.model)
-        variants = sorted(variant.name for variant in require_releasable(version))
+        allowed = require_releasable(version)
+        require_shippable(channel.application, allowed)
+        variants = sorted(variant.name for variant in allowed)
         if newest is not None and newest.model_version_id == version.pk and _names(newest) == variants:
             raise errors.AlreadyReleased(f"expected another version than {version}, which {channel} has")
         release = _release(channel, version, variants, actor=actor, now=now, reason=reason)

@@ -6,10 +6,11 @@ fact that the profile does not state is not met: an unknown device falls through
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.json_members import DocumentError, Members
+from registry.soc_names import all_spellings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +55,8 @@ class Selector:
     app_version_min: str | None = None
     app_version_max: str | None = None
     runtime: tuple[str, ...] = ()
+    runtime_version_min: str | None = None
+    runtime_version_max: str | None = None
     ram_mb_min: int | None = None
     ram_mb_max: int | None = None
     soc: tuple[str, ...] = ()
@@ -81,6 +84,8 @@ class Selector:
             app_version_min=_version_bound(members, "app_version_min"),
             app_version_max=_version_bound(members, "app_version_max"),
             runtime=members.texts("runtime"),
+            runtime_version_min=_version_bound(members, "runtime_version_min"),
+            runtime_version_max=_version_bound(members, "runtime_version_max"),
             ram_mb_min=members.integer_or_none("ram_mb_min"),
             ram_mb_max=members.integer_or_none("ram_mb_max"),
             soc=members.texts("soc"),
@@ -96,6 +101,9 @@ class Selector:
             or _outside_versions("os_version", profile.os_version, self.os_version_min, self.os_version_max)
             or _outside_versions("app_version", profile.app_version, self.app_version_min, self.app_version_max)
             or _not_one_of("runtime", profile.runtime, self.runtime)
+            or _outside_versions(
+                "runtime_version", profile.runtime_version, self.runtime_version_min, self.runtime_version_max
+            )
             or _outside_ram(profile.ram_mb, self.ram_mb_min, self.ram_mb_max)
             or _not_one_of("soc", profile.soc, self.soc)
             or _lacks_accelerators(profile.accelerators, self.accelerators_all)
@@ -130,6 +138,12 @@ class DeviceClass:
             variants=members.texts("variants"),
             delegate_order=members.texts("delegate_order"),
         )
+
+
+def with_all_soc_names(device_class: DeviceClass) -> DeviceClass:
+    """As it is published: the selector lists every spelling of its chips, so that names can be compared exactly."""
+    selector = device_class.selector
+    return replace(device_class, selector=replace(selector, soc=all_spellings(selector.soc)))
 
 
 class Match(NamedTuple):

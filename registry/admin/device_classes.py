@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 from registry import services
 from registry.admin import access
 from registry.admin.shared import MemberAdmin, choose_application
-from registry.device_classes import DeviceProfile, match
+from registry.device_classes import DeviceProfile, match, with_all_soc_names
 from registry.errors import Conflict, DomainError, NotAllowed
 from registry.models import Application, DeviceClass, Role
 
@@ -183,7 +183,7 @@ class DeviceClassAdmin(MemberAdmin):
 def _outcome(application: Application, profile: DeviceProfile) -> list[dict[str, Any]]:
     """One line a class, in the order tried: `why` it was not, or that it is the one, or that nobody asked it."""
     rows = list(application.device_classes.all())
-    matched = match(profile, [row.as_rule() for row in rows])
+    matched = match(profile, [with_all_soc_names(row.as_rule()) for row in rows])
     why_not = dict(matched.trace)
     found = matched.device_class.name if matched.device_class else None
     return [{"row": row, "why": why_not.get(row.name), "is_match": row.name == found} for row in rows]

@@ -19,7 +19,7 @@ from registry.api.serializers import (
     OrderRequest,
     ProfileRequest,
 )
-from registry.device_classes import DeviceProfile, match
+from registry.device_classes import DeviceProfile, match, with_all_soc_names
 from registry.models import Application, Role
 from registry.services.device_class_order import order_device_classes
 
@@ -142,7 +142,9 @@ class DeviceClassMatchView(NounView):
     def post(self, request: Request) -> Response:
         said = self.body(request)
         profile = DeviceProfile(**{**said, "accelerators": frozenset(said["accelerators"])})
-        found, trace = match(profile, [row.as_rule() for row in self.application.device_classes.all()])
+        found, trace = match(
+            profile, [with_all_soc_names(row.as_rule()) for row in self.application.device_classes.all()]
+        )
         told = {
             "device_class": found.name if found else None,
             "variants": found.variants if found else [],
