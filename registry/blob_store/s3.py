@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
 from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
@@ -27,6 +28,7 @@ from registry.digests import CHUNK_BYTES
 from registry.storage_urls import S3Location
 
 PART_BYTES = 8 << 20  # of a multipart upload, and what one upload holds in memory; 10 000 parts are 80 GiB
+MOST_AT_ONCE = 5 << 30  # what S3 copies in one request
 WRITE_LOCK = 0x41455253  # "AERS": the first half of the advisory lock's key, a hash of the store's key is the second
 _ABSENT = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
 _LOST_RACE = ("412", "PreconditionFailed", "409", "ConditionalRequestConflict")
@@ -98,7 +100,7 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]
         """The server copies. Copies that race write the same bytes, for keys are content keys."""
         if self.exists(key):
             return
-        one_by_one = TransferConfig(multipart_threshold=1 << 30, multipart_chunksize=256 << 20, use_threads=False)
+        one_by_one = TransferConfig(multipart_threshold=MOST_AT_ONCE, multipart_chunksize=256 << 20, use_threads=False)
         with _translated(key):
             self.client.copy(self._address(source_key), **self._address(key), Config=one_by_one)
 
@@ -263,5 +265,5 @@ def _translated(key: str) -> Iterator[None]:
         if _code(error) in _ABSENT:
             raise FileNotFoundError(key) from error
         raise errors.StoreUnavailable(f"{key}: expected the bucket to take the request, got {error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, Boto3Error) as error:
         raise errors.StoreUnavailable(f"{key}: expected an answer of the object storage, got {error}") from error

@@ -3,16 +3,18 @@
 import asyncio
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from distribution.device_plane.app import create_app
 from distribution.device_plane.s3_tree import S3Tree
 from distribution.device_plane.tree import LocalTree
-from registry.storage_urls import Credentials, S3Location, presign
+from registry.storage_urls import CloudFront, Credentials, S3Location, presign
 from tests.factories import Clock
 from tests.simulators import DeviceSimulator, MemorySink, PublishedTree
 
@@ -168,6 +170,13 @@ class TestRedirect:
         signature = url.params["X-Amz-Signature"]
         other = ("0" if signature[0] != "0" else "1") + signature[1:]
         assert http.get(url.copy_set_param("X-Amz-Signature", other)).status_code == 403
+
+    def test_phones_are_sent_to_the_public_address(self, tree, published):
+        path = f"blobs/sha256/{hashlib.sha256(DATA).hexdigest()[:2]}/{hashlib.sha256(DATA).hexdigest()}"
+        tree.location = replace(tree.location, public_endpoint="https://phones.example.org")
+        assert tree.url("demo", path).startswith("https://phones.example.org/models/")
+        tree.front = CloudFront("https://cdn.example.org", "K1", rsa.generate_private_key(65537, 2048))
+        assert tree.url("demo", path).startswith(f"https://cdn.example.org/demo/{path}?Expires=")
 
     def test_a_store_that_is_away(self, device, blob, plane, s3_server):
         s3_server.stop()

@@ -1,12 +1,18 @@
 """Publish, poll, download through the redirect, install: real rows, a real bucket, the SDK and python-tuf's client."""
 
+import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from django.core.files.storage import storages
+from tuf.api.metadata import Metadata, Targets
+from tuf.ngclient import Updater
 
+from deploy.dev import ports
+from deploy.dev.children import Child, Part
 from distribution.device_plane.app import create_app
 from distribution.device_plane.s3_tree import S3Tree
 from registry.storage_urls import Credentials, S3Location, presign
@@ -189,14 +195,63 @@ def test_the_server_stops_on_the_way_and_comes_back(world, phones, s3_server):
     assert score(phone) == 3.0
 
 
-def test_the_stock_client_through_the_redirect(world, phones, tmp_path):
-    """With python-tuf's own fetcher, against the device plane as a server of its own."""
-    updater = phones.stock("stock", world.root.to_bytes())
-    path = next(each for each in updater._trusted_set.targets.targets if each.endswith(ENTRY))
-    target = updater.get_targetinfo(path)
-    found = updater.download_target(target)
-    target.verify_length_and_hashes(Path(found).read_bytes())
-    assert len(phones.wire.seen) == 1
+@pytest.fixture
+def served(world, phones, s3_url, tmp_path):
+    """The device plane as a process of its own, told of the bucket by its environment; its address."""
+    port, held = ports.reserve()
+    held.close()
+    arguments = ["--interface", "asgi", "--port", str(port), "deploy.device_plane:application"]
+    variables = {
+        "PATH": os.environ["PATH"],
+        "BLOB_STORE_URL": s3_url,
+        "EVENT_STREAM_URL": "redis://127.0.0.1:9/0",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AEROGRAM_DOWNLOAD_URL_SECONDS": "5m",
+    }
+    url = f"http://{ports.LOOPBACK}:{port}"
+    part = Part(
+        name="device-plane",
+        command=[sys.executable, "-m", "granian", *arguments],
+        environment=variables,
+        working_folder=Path(__file__).parents[2],
+        is_ready=lambda: _serves(url),
+    )
+    child = Child(part, run=tmp_path, logs=tmp_path)
+    try:
+        child.start()
+        child.wait_until_ready()
+        yield url
+    finally:
+        child.stop()
+    assert "X-Amz-Signature" not in child.log.read_text(), "addresses carry permissions and are not logged"
+
+
+def _serves(url):
+    try:
+        return "demo" in httpx.get(f"{url}/healthz", trust_env=False).json()["applications"]
+    except httpx.TransportError:
+        return False
+
+
+def test_the_stock_client_through_the_redirect(world, served, tmp_path):
+    """python-tuf's client with its own fetcher, against the device plane as a server."""
+    (tmp_path / "files").mkdir()
+    base = f"{served}/v1/apps/demo"
+    updater = Updater(
+        str(tmp_path / "metadata"),
+        f"{base}/trust/",
+        str(tmp_path / "files"),
+        f"{base}/targets/",
+        bootstrap=world.root.to_bytes(),
+    )
+    updater.refresh()
+    targets = Metadata[Targets].from_file(str(tmp_path / "metadata" / "targets.json")).signed.targets
+    path = next(each for each in targets if each.endswith(ENTRY))
+    assert len(Path(updater.download_target(updater.get_targetinfo(path))).read_bytes()) > PADDING
+    address = f"{base}/blobs/sha256/{targets[path].hashes['sha256']}"
+    redirect = httpx.get(address, trust_env=False)
+    assert (redirect.status_code, httpx.URL(redirect.headers["location"]).params["X-Amz-Expires"]) == (302, "300")
 
 
 def test_revisions_follow_each_other_and_leave_no_lower_number(world, phones):
