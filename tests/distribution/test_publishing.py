@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 
 from distribution import errors, publishing, services
@@ -237,6 +238,40 @@ def test_a_power_cut_at_any_write_leaves_the_old_or_the_new_revision_whole(publi
         publisher.run()
         require_whole(publisher, {version.number})
         if store.count < cut_at:
+            break
+    assert 5 < cut_at < 39
+
+
+class FaultyRows:
+    """Counts the statements that change rows and cuts the power before one of them; its transaction is lost."""
+
+    def __init__(self, cut_at: int) -> None:
+        self.count, self.cut_at = 0, cut_at
+
+    def __call__(self, execute, sql, params, many, context):
+        if sql.split(maxsplit=1)[0] in ("INSERT", "UPDATE", "DELETE"):
+            self.count += 1
+            if self.count == self.cut_at:
+                raise PowerCut
+        return execute(sql, params, many, context)
+
+
+def test_a_power_cut_before_any_row_leaves_the_old_or_the_new_revision_whole(publisher, channel):
+    release(channel, factories.converted_version(publisher.application))
+    publisher.run()
+    for cut_at in range(1, 40):
+        version = factories.converted_version(publisher.application)
+        old = publisher.catalog()["models"]["digits"]["current"]
+        release(channel, version)
+        rows = FaultyRows(cut_at)
+        with connection.execute_wrapper(rows), suppress(PowerCut):
+            publisher.run()
+        require_whole(publisher, {old, version.number})
+        publisher.run()
+        require_whole(publisher, {version.number})
+        assert not PublishRequest.objects.filter(consumed_at__isnull=True).exists()
+        assert Release.objects.get(state=Release.State.LIVE).model_version == version
+        if rows.count < cut_at:
             break
     assert 5 < cut_at < 39
 
