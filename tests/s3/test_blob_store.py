@@ -86,7 +86,7 @@ class TestWriteOnce:
 
     @pytest.mark.parametrize("size", [10, PART_BYTES + 1])
     def test_of_many_writers_at_once_one_wins(self, s3_store, size):
-        """Each held at the look before its write until all others have come as far as they can."""
+        """The large size is the one that fails without the lock; small writes are over before the next one looks."""
         from django.db import connection
 
         won, lost = [], []
