@@ -21,6 +21,8 @@ from distribution.catalog import (
 from distribution.decision import Reason, decide
 from experiments.bucketing import bucket, ramp_ranges
 from registry.device_classes import DeviceClass, DeviceProfile, Selector
+from sdk_stubs.vectors.generate import units
+from sdk_stubs.vectors.hand_written import HAND_WRITTEN
 from tests.distribution.test_catalog import catalogs
 
 VECTORS = json.loads((Path(__file__).parents[2] / "sdk_stubs/vectors/decisions.json").read_text())
@@ -269,3 +271,17 @@ def test_a_ramp_admits_the_share_it_names():
     arms = [decided(f"unit-{index}", experiments=(ramp(2000),)).arm for index in range(5000)]
     assert abs(arms.count("treatment") - 1000) < 130
     assert abs(arms.count("control") - 1000) < 130
+
+
+@pytest.mark.parametrize("case", HAND_WRITTEN)
+def test_decisions_worked_out_by_hand(case):
+    index, number, name, current, reason, version, chosen = case
+    unit = None if number is None else units(number + 1)[number]
+    document = VECTORS["profiles"][index]
+    profile = DeviceProfile(**document | {"accelerators": frozenset(document["accelerators"])})
+    found = decide(profile, unit, name, Catalog.from_json(VECTORS["catalog"]), current)
+    assert (found.reason, found.version, found.variant) == (reason, version, chosen)
+
+
+def test_there_are_enough_vectors():
+    assert len(VECTORS["cases"]) >= 500
