@@ -4,6 +4,7 @@ from registry.conversion.report import Report, Signature
 from registry.conversion.worker.float_files import COREML_PACKAGE, TFLITE_FILE, write_float_files
 from registry.conversion.worker.golden import evaluation_of
 from registry.conversion.worker.job import Job, installed_versions
+from registry.conversion.worker.progress import tell
 from registry.conversion.worker.source_model import concrete, inference_of, load, outputs_of
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
 
@@ -11,10 +12,13 @@ VERSIONS_OF = ("tensorflow", "tensorflow-cpu", "keras", "coremltools", "numpy", 
 
 
 def run(job: Job) -> Report:
+    tell(job.scratch, "loading", 5)
     source = load(job)
+    tell(job.scratch, "tracing", 40)
     function = concrete(source)
     signature = Signature(source.inputs, outputs_of(function))
     evaluation = evaluation_of(job.evaluation_set, source.inputs)
+    tell(job.scratch, "converting", 50)
     coreml_error = write_float_files(function, source.module, signature, job.output)
     trace = Trace(
         source_format=job.source_format,
@@ -24,6 +28,7 @@ def run(job: Job) -> Report:
         coreml_error=coreml_error,
         converter_versions=installed_versions(VERSIONS_OF),
     )
+    tell(job.scratch, "measuring the source", 80)
     measured = write_references(job, signature, evaluation, inference_of(function), source.ranges)
     notes = (f"Core ML is not available: {coreml_error}",) if coreml_error else ()
     return trace_report(job, measured.added_to(trace), notes)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from registry.conversion.report import Report
 from registry.conversion.worker.coreml import FLOAT32, convert, write_package
 from registry.conversion.worker.job import Job, installed_versions
+from registry.conversion.worker.progress import tell
 from registry.conversion.worker.source_model import concrete, load
 from registry.conversion.worker.trace_files import Trace, trace_report
 
@@ -15,6 +16,9 @@ VERSIONS_OF = ("tensorflow", "tensorflow-cpu", "keras", "coremltools", "numpy", 
 def run(job: Job) -> Report:
     assert job.trace is not None
     main = Trace.read(job.trace)
-    write_package(convert(concrete(load(job)), main.signature, FLOAT32), job.output / COREML_PACKAGE)
+    tell(job.scratch, "loading", 5)
+    function = concrete(load(job))
+    tell(job.scratch, "converting", 50)
+    write_package(convert(function, main.signature, FLOAT32), job.output / COREML_PACKAGE)
     versions = installed_versions(VERSIONS_OF)
     return trace_report(job, replace(main, coreml=COREML_PACKAGE, coreml_error="", converter_versions=versions))

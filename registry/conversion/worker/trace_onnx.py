@@ -7,6 +7,7 @@ from typing import Any
 from registry.conversion.report import Report, Signature
 from registry.conversion.worker.job import Job, WorkerError, installed_versions
 from registry.conversion.worker.onnx_files import TRACED_FILE, canonical, require_standard, write_model
+from registry.conversion.worker.progress import tell
 from registry.conversion.worker.source_model import concrete, load
 from registry.conversion.worker.trace_files import Trace, trace_report
 
@@ -18,7 +19,10 @@ VERSIONS_OF = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "nump
 def run(job: Job) -> Report:
     assert job.trace is not None
     main = Trace.read(job.trace)
-    write_model(canonical(convert(concrete(load(job)), main.signature)), job.output / TRACED_FILE)
+    tell(job.scratch, "loading", 5)
+    function = concrete(load(job))
+    tell(job.scratch, "converting", 50)
+    write_model(canonical(convert(function, main.signature)), job.output / TRACED_FILE)
     return trace_report(job, replace(main, onnx=TRACED_FILE, converter_versions=installed_versions(VERSIONS_OF)))
 
 
