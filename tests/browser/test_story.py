@@ -1,18 +1,23 @@
 """The story of a release, told with the mouse, against real processes and a device that uses the SDK."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from registry.conversion.plan import FOR_READY_FILES
+from registry.conversion.recipes import RECIPES
 from tests.browser.conftest import SCREENSHOTS
 from tests.chaos.stack import APPLICATION, CHANNEL, Stack, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.convert, pytest.mark.light]
 CONVERSION_MILLISECONDS = 300_000
 PUBLISH_MILLISECONDS = 60_000
+DEFAULT_RECIPES = len([recipe for recipe in RECIPES.values() if not recipe.on_request]) - len(FOR_READY_FILES)
+MOST = ("coreml-fp16", "coreml-linear-int8", "coreml-lut-4", "tflite-float16", "tflite-full-int8", *FOR_READY_FILES)
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -85,7 +90,7 @@ def upload(watched: Watched, trained: Path, *, notes: str, leave_out: tuple[str,
     page.fill("#notes", notes)
     page.fill("#labels", "\n".join("0123456789"))
     if leave_out:
-        page.click("details.ag-field summary")
+        page.select_option("#profile", label="chosen one by one…")
     for name in leave_out:
         page.uncheck(f"[name=recipe][value={name}]")
     watched.shoot("upload-ready")
@@ -98,6 +103,37 @@ def watch_conversions(watched: Watched) -> None:
     watched.page.wait_for_selector("#work[data-open]")
     watched.shoot("converting")
     watched.page.wait_for_selector("#work:not([data-open])", timeout=CONVERSION_MILLISECONDS)
+
+
+# Runs in the page: every text that stood beside a recipe while it ran, however shortly.
+NOTE_PROGRESS = """() => {
+  window.told = {};
+  new MutationObserver(() => document.querySelectorAll("#work [data-recipe]").forEach((line) => {
+    const words = line.querySelector("[data-told]");
+    if (words) (window.told[line.dataset.recipe] ||= new Set()).add(words.textContent);
+  })).observe(document.body, { childList: true, subtree: true, characterData: true });
+}"""
+
+
+def noted(page: Any, recipe: str) -> set[str]:
+    return set(page.evaluate("(recipe) => [...(window.told[recipe] || [])]", recipe))
+
+
+def steer_live(watched: Watched) -> None:
+    """Step and percent move in place, a field in use is left alone, and a cancelled recipe runs again."""
+    page = watched.page
+    page.evaluate(NOTE_PROGRESS)
+    line = "#work [data-recipe='coreml-lut-4']"
+    page.fill(f"{line} [name=priority]", "-7")
+    page.wait_for_function("() => (window.told.trace?.size || 0) > 1", timeout=CONVERSION_MILLISECONDS)
+    assert all(re.fullmatch(r"[\w ]+, \d+ %", words) for words in noted(page, "trace")), noted(page, "trace")
+    assert page.input_value(f"{line} [name=priority]") == "-7", "typed, and not lost"
+    page.click(f"{line} button[value=priority]")
+    page.wait_for_selector(f"{line} :text('priority -7')")
+    page.click(f"{line} button[value=cancel]")
+    page.wait_for_selector(f"{line}[data-state=cancelled]")
+    page.click(f"{line} button[value=retry]")
+    page.wait_for_selector(f"{line}:not([data-state=cancelled])")
 
 
 def publish(watched: Watched, version: int) -> None:
@@ -133,13 +169,14 @@ def test_the_story(watched: Watched, stack: Stack, trained: Path, phone: Any) ->
     page = watched.page
 
     upload(watched, trained, notes="two epochs")
+    steer_live(watched)
     watch_conversions(watched)
-    assert page.locator("#work .ag-table tbody tr").count() == 5
-    assert page.locator(".ag-wide .ag-mark").count() == 5
+    assert page.locator("#work .ag-table tbody tr").count() == DEFAULT_RECIPES
+    assert page.locator(".ag-wide .ag-mark").count() == DEFAULT_RECIPES
     publish(watched, 1)
     expect_on(phone, 1)
 
-    upload(watched, trained, notes="only two variants", leave_out=("coreml-fp16", "tflite-float16", "tflite-full-int8"))
+    upload(watched, trained, notes="only two variants", leave_out=MOST)
     watch_conversions(watched)
     assert "Changes are against version 1" in page.locator("#work").inner_text()
     watched.shoot("compare")
@@ -178,8 +215,8 @@ def test_the_story(watched: Watched, stack: Stack, trained: Path, phone: Any) ->
     for told in ("it sees sevens everywhere", "it was the camera", "slower on old devices"):
         assert told in log
     verbs = [verb for (verb,) in stack.rows("SELECT verb FROM registry_auditentry WHERE actor = 'ada' ORDER BY id")]
-    release = ["register_version", "publish"]
-    assert verbs == [*release, *release, "engage_kill_switch", "lift_kill_switch", "roll_back"]
+    release, steering = ["register_version", "publish"], ["prioritise_job", "cancel_job", "retry_job"]
+    assert verbs == [release[0], *steering, release[1], *release, "engage_kill_switch", "lift_kill_switch", "roll_back"]
     assert not watched.faults
 
 
@@ -189,7 +226,11 @@ PAGES = {
     "model": "/admin/registry/registeredmodel/1/change/",
     "versions": "/admin/registry/modelversion/",
     "version": "/admin/registry/modelversion/1/change/",
-    "compare": "/admin/registry/modelversion/2/change/",
+    "against": "/admin/registry/modelversion/2/change/",
+    "compare": "/admin/registry/modelversion/2/compare/",
+    "recipes": "/admin/registry/modelversion/1/recipes/",
+    "gates": "/admin/registry/registeredmodel/1/gates/",
+    "profiles": "/admin/registry/registeredmodel/1/profiles/",
     "upload": "/admin/registry/modelversion/add/",
     "yank": "/admin/registry/modelversion/1/yank/",
     "device-classes": "/admin/registry/deviceclass/",

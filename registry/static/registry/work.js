@@ -10,8 +10,9 @@ function shown(work) {
 
 function write(work, row) {
   const line = work.querySelector(`[data-recipe="${CSS.escape(row.recipe)}"]`);
-  if (!line || row.state !== "running") return;
-  line.querySelector("[data-told]").textContent = `${row.step || "starting"}, ${row.percent} %`;
+  const words = line?.querySelector("[data-told]");
+  if (!words || row.state !== "running") return;
+  words.textContent = `${row.step || "starting"}, ${row.percent} %`;
   const bar = line.querySelector("[role=progressbar]");
   if (bar) {
     bar.setAttribute("aria-valuenow", row.percent);
@@ -21,16 +22,37 @@ function write(work, row) {
   if (log && row.log_tail) log.textContent = row.log_tail;
 }
 
+function at(element) {
+  return { recipe: element.closest("[data-recipe]")?.dataset.recipe || "", name: element.name };
+}
+
+function find(work, { recipe, name }) {
+  return work.querySelector(`[data-recipe="${CSS.escape(recipe)}"] input[name="${CSS.escape(name)}"]`);
+}
+
+// Put the list as the server has it now in place of the old one, with what was typed, opened and focused in that.
+function redraw(work, html) {
+  const inputs = [...work.querySelectorAll("[data-recipe] input:not([type=hidden])")];
+  const typed = inputs.filter((input) => input.value !== input.defaultValue).map((input) => [at(input), input.value]);
+  const focused = inputs.includes(document.activeElement) ? at(document.activeElement) : null;
+  const opened = [...work.querySelectorAll("[data-recipe] details[open]")].map((details) => at(details).recipe);
+  work.outerHTML = html;
+  const drawn = document.getElementById("work");
+  typed.forEach(([where, value]) => { const input = find(drawn, where); if (input) input.value = value; });
+  opened.forEach((recipe) => drawn.querySelector(`[data-recipe="${CSS.escape(recipe)}"] details`)?.setAttribute("open", ""));
+  if (focused) find(drawn, focused)?.focus();
+}
+
 async function look() {
   const work = document.getElementById("work");
   if (!work || !work.hasAttribute("data-open")) return;
   try {
     const told = await (await fetch(work.dataset.progress, { headers: { Accept: "application/json" } })).json();
-    const isTyping = work.contains(document.activeElement) && document.activeElement.matches("input, select");
+    const isChoosing = work.contains(document.activeElement) && document.activeElement.matches("select"); // it may hang open
     const now = told.rows.map((row) => `${row.recipe}=${row.state_shown}`).join();
-    if (now !== shown(work) && !isTyping) {
+    if (now !== shown(work) && !isChoosing) {
       const answer = await fetch(work.dataset.work);
-      if (answer.ok) work.outerHTML = await answer.text();
+      if (answer.ok) redraw(work, await answer.text());
     } else {
       told.rows.forEach((row) => write(work, row));
     }
