@@ -20,7 +20,8 @@ def run(job: Job) -> Report:
     assert job.trace is not None
     main = Trace.read(job.trace)
     tell(job.scratch, "loading", 5)
-    function = concrete(load(job))
+    source = load(job)  # held on to: its variables go with it, and the function only refers to them
+    function = concrete(source)
     tell(job.scratch, "converting", 50)
     write_model(canonical(convert(function, main.signature)), job.output / TRACED_FILE)
     return trace_report(job, replace(main, onnx=TRACED_FILE, converter_versions=installed_versions(VERSIONS_OF)))
