@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
@@ -19,7 +20,8 @@ class TrustRoleAdmin(MemberAdmin):
     empty_words = ("No keys yet", "The server makes its own with the first publishing.")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:  # noqa: ARG002
-        self.has_view_permission(request)
+        if not self.has_view_permission(request):
+            raise PermissionDenied
         now = timezone.now()
         found = [(application, trust_status(application, now)) for application in access.applications(request)]
         return self.page(request, "distribution/trust.html", "Trust", found=found)

@@ -124,6 +124,15 @@ NEEDED = {
     ("GET", f"{APPLICATION}/revisions"): VIEWER,
     ("GET", f"{APPLICATION}/revisions/{{revision}}"): VIEWER,
     ("GET", f"{APPLICATION}/trust/root"): VIEWER,
+    ("POST", f"{APPLICATION}/trust/root"): ADMINISTRATOR,
+    ("GET", f"{APPLICATION}/trust/targets"): RELEASER,
+    ("POST", f"{APPLICATION}/trust/targets"): ADMINISTRATOR,
+    ("GET", f"{APPLICATION}/trust/keys"): VIEWER,
+    ("POST", f"{APPLICATION}/trust/keys"): ADMINISTRATOR,
+    ("GET", f"{APPLICATION}/trust/status"): VIEWER,
+    ("GET", f"{MODEL}/minimum-release-counter"): VIEWER,
+    ("POST", f"{MODEL}/minimum-release-counter"): ADMINISTRATOR,
+    ("GET", f"{CHANNEL}/embedded/{{model}}"): VIEWER,
 }
 BY_ROLE = sorted((method, path, role) for (method, path), role in NEEDED.items() if isinstance(role, Role))
 

@@ -137,6 +137,7 @@ MINIMUM = {
     "distribution_killswitch_lift": Role.RELEASER,
     "distribution_revision_changelist": Role.VIEWER,
     "distribution_signeddocument_changelist": Role.VIEWER,
+    "distribution_trustrole_changelist": Role.VIEWER,
     "auth_user_changelist": SUPERUSER,
     "auth_user_add": SUPERUSER,
     "auth_group_changelist": SUPERUSER,
@@ -160,12 +161,18 @@ NOBODY = {  # addresses that Django makes for every model; nobody but a superuse
         "distribution_releaserequest": ("add", "delete"),
         "distribution_revision": ("add", "delete"),
         "distribution_signeddocument": ("add", "delete"),
+        "distribution_trustrole": ("add",),
         "auth_user": ("change", "delete"),
         "auth_group": ("change", "delete"),
     }.items()
     for page in pages
 }
-UNREACHED = {"distribution_revision_change", "distribution_signeddocument_change"}  # no row without a signer
+UNREACHED = {  # no row without a signer
+    "distribution_revision_change",
+    "distribution_signeddocument_change",
+    "distribution_trustrole_change",
+    "distribution_trustrole_delete",
+}
 
 
 def named_addresses(patterns=None):
