@@ -1,6 +1,7 @@
 """What inspection finds out about a source model, for every format alike."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from typing import Any, Literal
 Format = Literal["keras", "saved_model", "tflite", "coreml", "onnx"]
 
 MAX_TEXT = 2_000
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,14 @@ class SourceInspection:
         return document
 
 
+def storable(text: str) -> str:
+    """The text with U+FFFD for what no database takes: NUL, and half a surrogate pair."""
+    return _NOT_STORABLE.sub("\ufffd", text)
+
+
 def plain(value: Any) -> Any:
     if isinstance(value, str):
-        return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in value[:MAX_TEXT])
+        return storable(value[:MAX_TEXT])
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

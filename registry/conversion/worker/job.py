@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.conversion.report import ProducedFile, Report, Role
+from registry.inspection.source import storable
 
 
 class WorkerError(Exception):
@@ -84,5 +85,14 @@ def installed_versions(names: Iterable[str]) -> dict[str, str]:
 def write_result(scratch: Path, report: Report) -> None:
     """Written under another name first: a process that dies while writing leaves no half result."""
     partial = scratch / "result.partial"
-    partial.write_text(json.dumps(report.to_json(), allow_nan=False), "utf-8")
+    partial.write_text(json.dumps(_storable(report.to_json()), allow_nan=False), "utf-8")
     partial.rename(scratch / "result.json")
+
+
+def _storable(value: Any) -> Any:
+    """A damaged file's own words stand in names and errors, and may hold what the supervisor would refuse."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {_storable(key): _storable(inner) for key, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list | tuple) else value

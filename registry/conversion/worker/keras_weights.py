@@ -8,6 +8,7 @@ from typing import Any
 import h5py  # type: ignore[import-untyped]
 
 from registry.conversion.worker.job import WorkerError
+from registry.inspection.archive import DAMAGE
 
 WEIGHTS = "model.weights.h5"
 
@@ -18,13 +19,13 @@ def require_plain_weights(keras_file: Path, scratch: Path) -> None:
     A few hundred bytes of HDF5 can declare terabytes, and a link can name any file the process may read.
     """
     path = scratch / WEIGHTS
-    with zipfile.ZipFile(keras_file) as archive, archive.open(WEIGHTS) as source, path.open("wb") as target:
-        shutil.copyfileobj(source, target)
     try:
+        with zipfile.ZipFile(keras_file) as archive, archive.open(WEIGHTS) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target)
         with h5py.File(path, "r") as weights:
             _require_no_links(weights)
             declared = _declared_bytes(weights)
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError, *DAMAGE) as error:
         raise WorkerError("damaged_weights", f"expected readable HDF5 weights; got {error}") from error
     if declared > path.stat().st_size:
         raise WorkerError("weights_size", f"expected at most {path.stat().st_size} bytes of weights; got {declared}")

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.conversion.leavings import is_plain_path, opened, remove_tree, require_files
-from registry.conversion.report import ProducedFile, Report, ReportError
+from registry.conversion.leavings import is_plain_path, opened, read_report, remove_tree, require_files
+from registry.conversion.report import Failure, ProducedFile, Report, ReportError
 from registry.conversion.watching import DEEPEST, DiskUsage, disk_usage
+from registry.conversion.worker.job import write_result
 
 CONTENT = b"model"
 
@@ -86,3 +87,15 @@ def test_disk_usage_counts_what_is_allocated_and_follows_no_link(tmp_path: Path)
 def test_disk_usage_gives_up_on_deep_folders(tmp_path: Path) -> None:
     tmp_path.joinpath(*["d"] * (DEEPEST + 2)).mkdir(parents=True)
     assert disk_usage([tmp_path], 1000).too_deep
+
+
+@given(st.text(st.characters(codec=None, exclude_categories=())))
+def test_what_a_worker_quotes_of_a_damaged_file_can_be_stored(
+    tmp_path_factory: pytest.TempPathFactory, said: str
+) -> None:
+    """Keras quotes a lone surrogate out of a mutated config.json; a NUL comes out of names of tensors."""
+    folder = tmp_path_factory.mktemp("scratch")
+    write_result(folder, Report(state="failed", error=Failure("keras_refused", f"{said}\0\ud800"), notes=(said,)))
+    detail = read_report(folder / "result.json", folder).error.detail
+    assert detail.endswith("\ufffd\ufffd")
+    detail.encode()

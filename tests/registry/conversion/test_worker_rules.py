@@ -73,6 +73,15 @@ def weights(tmp_path, fill) -> None:
     require_plain_weights(archive, scratch)
 
 
+def test_weights_damaged_inside_the_archive_are_named(tmp_path) -> None:
+    content = bytearray(zipped({"model.weights.h5": bytes(1000)}))
+    content[60] ^= 0xFF
+    (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(WorkerError) as caught:
+        require_plain_weights(tmp_path / "model.keras", tmp_path)
+    assert caught.value.code == "damaged_weights"
+
+
 def test_plain_weights_pass(tmp_path) -> None:
     weights(tmp_path, lambda made, _: made.create_dataset("layers/dense/0", data=np.ones((4, 4))))
 
