@@ -33,7 +33,7 @@ class ReleaseRequestChange(Body):
     publish_at = serializers.DateTimeField(required=False, allow_null=True)
 
 
-class ReleaseRequestSerializer(serializers.ModelSerializer[ReleaseRequest]):
+class RequestedReleaseSerializer(serializers.ModelSerializer[ReleaseRequest]):
     channel = serializers.CharField(source="channel.slug")
     model = serializers.CharField(source="model.slug")
     version = serializers.IntegerField(source="version.number", allow_null=True, default=None)

@@ -21,7 +21,7 @@ from distribution.api.channel_serializers import (
     PromoteRequest,
     ReleaseRequestChange,
     ReleaseRequestRequest,
-    ReleaseRequestSerializer,
+    RequestedReleaseSerializer,
     SettingsRequest,
     TestDeviceRequest,
     TestDeviceSerializer,
@@ -62,14 +62,14 @@ class ReleaseRequestsView(NounView):
         "GET": Verb(
             summary="Requests for approval or for a time, newest first",
             role=Role.VIEWER,
-            answer=ReleaseRequestSerializer,
+            answer=RequestedReleaseSerializer,
             many=True,
         ),
         "POST": Verb(
             summary="Ask for a release, or for a kill switch to be lifted",
             role=Role.RELEASER,
             body=ReleaseRequestRequest,
-            answer=ReleaseRequestSerializer,
+            answer=RequestedReleaseSerializer,
             status=201,
             idempotent=True,
         ),
@@ -99,12 +99,12 @@ class ReleaseRequestsView(NounView):
 
 class ReleaseRequestView(NounView):
     verbs = {
-        "GET": Verb(summary="One request", role=Role.VIEWER, answer=ReleaseRequestSerializer),
+        "GET": Verb(summary="One request", role=Role.VIEWER, answer=RequestedReleaseSerializer),
         "PATCH": Verb(
             summary="Change what it asks for; its approvals are void",
             role=Role.RELEASER,
             body=ReleaseRequestChange,
-            answer=ReleaseRequestSerializer,
+            answer=RequestedReleaseSerializer,
             conditional=True,
         ),
         "DELETE": Verb(summary="Cancel it", role=Role.RELEASER, status=204, conditional=True),
@@ -136,7 +136,7 @@ class ApproveView(NounView):
         "POST": Verb(
             summary="Approve a request of somebody else; the last approval needed does it",
             role=Role.RELEASER,
-            answer=ReleaseRequestSerializer,
+            answer=RequestedReleaseSerializer,
             conditional=True,
         )
     }

@@ -56,9 +56,11 @@ def require_settled(stack: Stack, model: str, number: int) -> None:
     assert stack.rows(newest) == [(tree.revision, True)]
     live = (
         "SELECT version.number, release.live_revision <= %s FROM distribution_release release "
-        "JOIN registry_modelversion version ON version.id = release.model_version_id WHERE release.state = 'live'"
+        "JOIN registry_modelversion version ON version.id = release.model_version_id "
+        "JOIN registry_registeredmodel model ON model.id = version.model_id "
+        "WHERE release.state = 'live' AND model.slug = %s"
     )
-    assert stack.rows(live, tree.revision) == [(number, True)]
+    assert stack.rows(live, tree.revision, model) == [(number, True)]
 
 
 def kill_and_complete(stack: Stack, model: str, count: int) -> bool:

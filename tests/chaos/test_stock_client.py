@@ -63,7 +63,7 @@ def bring_next_root(stack, folder):
     people = [CryptoSigner.generate_ecdsa() for _ in range(3)]
     holders = ceremony.Holders([person.public_key for person in people], 2)
     following = ceremony.next_root(current.signed, {"root": holders}, datetime.now(UTC))
-    server_key = next((stack.folder).rglob("publisher/*/root.pem"))
+    server_key = next(stack.folder.rglob(f"publisher/{stack.server.application}/root.pem"))
     for signer in (signer_from_uri(f"file:{server_key}"), *people[:2]):
         following.sign(signer, append=True)
     stack.server.import_root(following.to_dict(), None)

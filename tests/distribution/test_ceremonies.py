@@ -121,7 +121,7 @@ def test_a_release_is_signed_offline_and_reaches_phones(aerogram, first_root, ap
     )
     assert "your own copy" in refused
     for file in version.variants.get().files.all():
-        (copies / file.path).write_bytes(blob_store().path(file.artifact.sha256).read_bytes())
+        blob_store().copy_to(file.artifact.sha256, copies / file.path)
     aerogram("sign-release", "sign", "next.json", "--key", "ann.pem", "--yes")
     assert "signatures_missing" in aerogram("sign-release", "import", "next.json", online=True, code=1)
     aerogram("sign-release", "sign", "next.json", "--key", "publisher.pem", "--files", "builds", "--yes")
