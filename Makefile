@@ -25,8 +25,8 @@ run: $(VENV)/installed ## start everything on this machine and stay until Ctrl-C
 demo: $(VENV)/installed ## go through the demonstration again, against a `make run` in progress
 	@$(PY) -m deploy.dev.exec -m deploy.demo
 
-test: $(VENV)/installed ## all tests, on real PostgreSQL and Redis (OPTIONS='-k name' picks some)
-	$(PY) -m pytest $(OPTIONS)
+test: $(VENV)/installed ## all tests on real PostgreSQL and Redis, two at a time (OPTIONS='-k name' picks some)
+	$(PY) -m pytest --numprocesses 2 --dist loadfile $(OPTIONS)
 
 test-fast: $(FAST)/installed ## tests of rules and units: no database, no TensorFlow, under a minute
 	$(FAST)/bin/python -m pytest --numprocesses auto $(OPTIONS) -m "not database and not convert and not light and not chaos"
