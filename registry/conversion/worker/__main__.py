@@ -26,6 +26,8 @@ def main(job_file: Path) -> None:
     data = json.loads(job_file.read_text("utf-8"))
     isolation = confine.apply(data["confinement"])
     job = Job.from_json(data["job"])
+    # coremltools imports it, for converters of scikit-learn's own models, which are no source here: 3 s each time.
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
     if job.step not in WITH_TENSORFLOW:
         # Otherwise coremltools imports TensorFlow where it is installed: 5 s and 600 MB that these steps never need.
         sys.modules["tensorflow"] = None  # type: ignore[assignment]

@@ -13,6 +13,7 @@ from registry.conversion.worker import coreml
 from registry.conversion.worker.golden import evaluation_of
 from registry.conversion.worker.job import Job, WorkerError, installed_versions
 from registry.conversion.worker.mil_interpreter import CoreMlModel, signature_of
+from registry.conversion.worker.package_files import normalise_modes
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
 from registry.inspection.coreml_file import inspect_coreml
 from registry.inspection.coreml_package import opened_package
@@ -59,7 +60,7 @@ def _write_package(source: Path, package: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with opened.open(name) as member, target.open("wb") as stream:
                 shutil.copyfileobj(member, stream)
-    coreml.normalise_modes(package)
+    normalise_modes(package)
 
 
 def _evaluable(package: Path, inspected: SourceInspection) -> tuple[CoreMlModel | None, str]:

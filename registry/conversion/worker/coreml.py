@@ -15,6 +15,7 @@ from coremltools.converters.mil import Builder as mb  # noqa: N813 the name its 
 from coremltools.converters.mil.frontend.tensorflow.tf_op_registry import register_tf_op
 
 from registry.conversion.report import Signature
+from registry.conversion.worker.package_files import normalise_modes
 from registry.inspection.coreml_package import MANIFEST, opened_package, specification_path
 
 AUTHOR = "com.apple.CoreML"
@@ -138,9 +139,3 @@ def _manifest(specification: bytes, *, with_weights: bool) -> str:
 
 def _item(description: str, name: str) -> dict[str, str]:
     return {"author": AUTHOR, "description": description, "name": name, "path": f"{AUTHOR}/{name}"}
-
-
-def normalise_modes(path: Path) -> None:
-    path.chmod(0o755)
-    for member in path.rglob("*"):
-        member.chmod(0o755 if member.is_dir() else 0o644)

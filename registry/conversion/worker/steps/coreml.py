@@ -1,6 +1,5 @@
 """Steps of the `coreml` family: each writes the recipe's package into the job's output."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -8,6 +7,7 @@ from typing import Any
 
 from registry.conversion.recipes import Recipe
 from registry.conversion.worker.job import Job, WorkerError
+from registry.conversion.worker.package_files import copy_package
 from registry.conversion.worker.progress import tell
 from registry.conversion.worker.trace_files import Trace
 
@@ -15,21 +15,20 @@ VERSIONS_OF = ("coremltools", "numpy", "protobuf")
 
 
 def copy_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
-    from registry.conversion.worker.coreml import write_package  # noqa: PLC0415 2 s that other families do without
+    if trace.source_format != "coreml":  # the trace wrote the package itself, in our own form
+        copy_package(_package(job, trace), job.output / recipe.entry)
+        return ()
+    from registry.conversion.worker.coreml import write_package  # noqa: PLC0415 3 s that copying does without
 
     write_package(_traced(job, trace), job.output / recipe.entry)
     return ()
 
 
 def publish_as_is(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
-    from registry.conversion.worker.coreml import normalise_modes  # noqa: PLC0415
-
     assert job.trace is not None
     if trace.source_format != "coreml":
         raise WorkerError("not_applicable", f"expected a ready Core ML source; got {trace.source_format}")
-    target = job.output / recipe.entry
-    shutil.copytree(job.trace / trace.coreml, target, copy_function=shutil.copyfile)
-    normalise_modes(target)
+    copy_package(job.trace / trace.coreml, job.output / recipe.entry)
     return ()
 
 
@@ -49,6 +48,10 @@ def compress_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
 def _traced(job: Job, trace: Trace) -> Any:
     import coremltools as ct  # noqa: PLC0415
 
+    return ct.models.MLModel(str(_package(job, trace)), skip_model_load=True)
+
+
+def _package(job: Job, trace: Trace) -> Path:
     assert job.trace is not None
     if trace.not_evaluated:
         raise WorkerError("not_applicable", f"expected a source that can be compared with; {trace.not_evaluated}")
@@ -56,7 +59,7 @@ def _traced(job: Job, trace: Trace) -> Any:
         raise WorkerError(
             "no_coreml", f"expected the trace to hold a Core ML package; got {trace.coreml_error or 'none'}"
         )
-    return ct.models.MLModel(str(job.trace / trace.coreml), skip_model_load=True)
+    return job.trace / trace.coreml
 
 
 # The program (operations, names, shapes) stays as large as it is, whatever its weights shrink to.
