@@ -211,7 +211,7 @@ def _run_encoder(folder: Path) -> str:
 def list_patches(*, application: Application, target_sha256: str) -> bool:
     """Sign and store the list of patches that lead to a target. Whether it changed.
 
-    Signed with the snapshot key: a target belongs to the application, not to one channel. See ADR 0016.
+    Signed with the snapshot key: a target belongs to the application, not to one channel. See ADR 0013.
     """
     with transaction.atomic():
         # Two tasks of one target follow one another; the second one sees what the first one saw and more.
