@@ -7,7 +7,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -44,6 +44,7 @@ ARCHIVE_MAGICS = (
 TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 PE_OFFSET_AT = 0x3C
 LOCAL_HEADER_BYTES = 30
+MAX_FOLDERS = 4  # above the file that marks a package
 ENCRYPTED = 0x1
 # What the standard library lets out, by what is damaged: the directory, a name, a length, the compressed data.
 DAMAGE = (
@@ -158,6 +159,23 @@ def _require_safe_member(member: zipfile.ZipInfo) -> None:
         raise InspectionError("compression", "members stored or deflated", f"{name!r} by method {member.compress_type}")
     if member.flag_bits & ENCRYPTED:
         raise InspectionError("encrypted", "members without encryption", repr(name))
+
+
+def root_of(
+    members: Sequence[zipfile.ZipInfo], marker: str, belongs: Callable[[tuple[str, ...]], bool], *, otherwise: str
+) -> tuple[PurePosixPath, list[str]]:
+    """The folder of the one file named `marker`, and the files that do not belong to it.
+
+    `belongs` is asked about the parts of each path below that folder. Raises InspectionError with the code `otherwise`
+    where there is not exactly one `marker`, or where it lies deeper than MAX_FOLDERS.
+    """
+    files = [PurePosixPath(member.filename) for member in members if not member.is_dir()]
+    marked = [file for file in files if file.name == marker]
+    if len(marked) != 1 or len(marked[0].parts) > MAX_FOLDERS:
+        raise InspectionError(otherwise, f"one {marker} in the archive", f"{len(marked)}")
+    root = marked[0].parent
+    below = {file: file.relative_to(root).parts for file in files if file.is_relative_to(root)}
+    return root, [str(file) for file in files if not (below.get(file) and belongs(below[file]))]
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:

@@ -22,7 +22,6 @@ MANIFEST = "Manifest.json"
 ITEMS_FOLDER = "Data"
 MAX_MANIFEST_BYTES = 1024**2
 MAX_ITEMS = 100
-MAX_FOLDERS = 4
 BLOB = struct.Struct("<IIQQ")  # sentinel, type of number, length in bytes, where the numbers start
 BLOB_SENTINEL = 0xDEADBEEF
 BLOB_ALIGNMENT = 64
@@ -91,19 +90,14 @@ def _plain_files(folder: Path) -> Iterator[Path]:
 
 def package_root(members: Sequence[zipfile.ZipInfo]) -> PurePosixPath:
     """The folder of the one manifest; every other member must lie below it. Raises InspectionError."""
-    files = [PurePosixPath(member.filename) for member in members if not member.is_dir()]
-    manifests = [file for file in files if file.name == MANIFEST]
-    if len(manifests) != 1 or len(manifests[0].parts) > MAX_FOLDERS:
-        raise InspectionError("not_coreml", f"one {MANIFEST} in the archive", f"{len(manifests)}")
-    root = manifests[0].parent
-    strangers = [str(file) for file in files if not _belongs(file, root)]
+    root, strangers = archive.root_of(members, MANIFEST, _belongs, otherwise="not_coreml")
     if strangers:
         raise InspectionError("coreml_members", "only the files of a Core ML package", ", ".join(strangers[:5]))
     return root
 
 
-def _belongs(file: PurePosixPath, root: PurePosixPath) -> bool:
-    return file.is_relative_to(root) and file.relative_to(root).parts[0] in {MANIFEST, ITEMS_FOLDER}
+def _belongs(inner: tuple[str, ...]) -> bool:
+    return inner[0] in {MANIFEST, ITEMS_FOLDER}
 
 
 @contextmanager

@@ -20,7 +20,6 @@ MAX_GRAPH_BYTES = 256 * 1024**2
 MAX_FIELDS = 2_000_000  # of all readings together; a graph of 20 000 nodes has half as many; 2 s to read
 MAX_RANK = 8
 MAX_SIGNATURES = 100
-MAX_FOLDERS = 4
 KNOWN_FOLDERS = frozenset({"variables", "assets", "assets.extra"})
 KNOWN_FILES = frozenset({GRAPH_FILE, "fingerprint.pb", "keras_metadata.pb", "saved_model.pbtxt"})
 SERVING_SIGNATURE = "serving_default"
@@ -75,7 +74,7 @@ def _read_folder(folder: Path) -> tuple[bytes, int]:
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise InspectionError("unsafe_member", "plain files and folders", repr(path.name))
         name = path.relative_to(folder)
-        if path.is_file() and not _belongs(PurePosixPath(name), PurePosixPath(".")):
+        if path.is_file() and not _belongs(PurePosixPath(name).parts):
             raise InspectionError("saved_model_members", "only the files of a SavedModel", str(name)[:200])
         if path.is_file():
             with path.open("rb") as stream:
@@ -121,21 +120,13 @@ def _message(saved_model: memoryview) -> wire.Message:
 
 def _root(members: list[zipfile.ZipInfo]) -> PurePosixPath:
     """The folder of the one saved_model.pb; every other member must belong to it."""
-    files = [PurePosixPath(member.filename) for member in members if not member.is_dir()]
-    graphs = [file for file in files if file.name == GRAPH_FILE]
-    if len(graphs) != 1 or len(graphs[0].parts) > MAX_FOLDERS:
-        raise InspectionError("not_saved_model", f"one {GRAPH_FILE} in the archive", f"{len(graphs)}")
-    root = graphs[0].parent
-    strangers = [str(file) for file in files if not _belongs(file, root)]
+    root, strangers = archive.root_of(members, GRAPH_FILE, _belongs, otherwise="not_saved_model")
     if strangers:
         raise InspectionError("saved_model_members", "only the files of a SavedModel", ", ".join(strangers[:5]))
     return root
 
 
-def _belongs(file: PurePosixPath, root: PurePosixPath) -> bool:
-    if not file.is_relative_to(root):
-        return False
-    inner = file.relative_to(root).parts
+def _belongs(inner: tuple[str, ...]) -> bool:
     return inner[0] in KNOWN_FILES if len(inner) == 1 else inner[0] in KNOWN_FOLDERS
 
 

@@ -144,6 +144,7 @@ def test_a_saved_model_is_read_without_loading_it(tmp_path: Path) -> None:
         ({"a/saved_model.pb": saved_model(), "b/saved_model.pb": saved_model()}, "not_saved_model"),
         ({"a/saved_model.pb": saved_model(), "a/run.py": b""}, "saved_model_members"),
         ({"a/saved_model.pb": saved_model(), "b/other": b""}, "saved_model_members"),
+        ({"a/saved_model.pb": saved_model(), "a": b""}, "saved_model_members"),
         ({"saved_model.pb": saved_model(), "../evil": b""}, "unsafe_path"),
         ({"saved_model.pb": saved_model(), "/etc/evil": b""}, "unsafe_path"),
         ({"saved_model.pb": saved_model(), "variables/..\\evil": b""}, "unsafe_path"),

@@ -147,6 +147,7 @@ def test_what_a_package_must_not_hold_is_refused(tmp_path: Path, model: bytes, c
         ({"m.mlpackage/Manifest.json": coreml_manifest(itemInfoEntries={"1": {"path": "../x"}})}, "coreml_manifest"),
         ({"m.mlpackage/Data/stray": b"x"}, "coreml_members"),
         ({"other": b"x"}, "coreml_members"),
+        ({"m.mlpackage": b"x"}, "coreml_members"),
         ({"n/Manifest.json": b"{}"}, "not_coreml"),
         ({"m.mlpackage/Data/com.apple.CoreML/weights/x.dylib": b""}, "native_code"),
         ({"m.mlpackage/Data/com.apple.CoreML/weights/x": b"\xcf\xfa\xed\xfe"}, "native_code"),
