@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.stack import CHANNEL, Stack, until
+from tests.chaos.stack import APPLICATION, CHANNEL, Stack, until
 from tests.chaos.tree_reader import ReaderLoop, WholeTree
 from tests.chaos.watching import Writes
 
@@ -39,7 +39,14 @@ def kill_at(stack: Stack, writes: Writes, count: int) -> None:
 
 def require_true_rows(stack: Stack) -> None:
     """Nothing is called live that devices cannot see. The rows first: the next run may be about to complete."""
-    live = stack.rows("SELECT live_revision FROM distribution_release WHERE state = 'live'")
+    live = stack.rows(
+        "SELECT release.live_revision FROM distribution_release release "
+        "JOIN registry_channel channel ON channel.id = release.channel_id "
+        "JOIN registry_application application ON application.id = channel.application_id "
+        "WHERE release.state = 'live' AND application.slug = %s AND channel.slug = %s",
+        APPLICATION,
+        CHANNEL,
+    )
     revision = WholeTree(stack.tree, CHANNEL).revision
     assert live
     assert all(number <= revision for (number,) in live), f"{live} live, the tree is at {revision}"
@@ -52,8 +59,12 @@ def require_settled(stack: Stack, model: str, number: int) -> None:
     until(lambda: stack.rows(pending) == [(0,)], "every publish request to be consumed", 60)
     tree = WholeTree(stack.tree, CHANNEL)
     assert tree.current[model] == number
-    newest = "SELECT number, published_at IS NOT NULL FROM distribution_revision ORDER BY number DESC LIMIT 1"
-    assert stack.rows(newest) == [(tree.revision, True)]
+    newest = (
+        "SELECT revision.number, revision.published_at IS NOT NULL FROM distribution_revision revision "
+        "JOIN registry_application application ON application.id = revision.application_id "
+        "WHERE application.slug = %s ORDER BY revision.number DESC LIMIT 1"
+    )
+    assert stack.rows(newest, APPLICATION) == [(tree.revision, True)]
     live = (
         "SELECT version.number, release.live_revision <= %s FROM distribution_release release "
         "JOIN registry_modelversion version ON version.id = release.model_version_id "
