@@ -2,13 +2,15 @@
 
 import json
 import random
+from collections import Counter
+from dataclasses import replace
 from urllib.parse import urlencode
 
 import pytest
 from django.test import Client
 
 from distribution import publishing, services
-from distribution.catalog import Catalog, override_key
+from distribution.catalog import Catalog
 from distribution.decision import Outcome, Reason, Step, decide
 from distribution.device_plane.poll import Poll
 from distribution.device_plane.state import load_app
@@ -17,10 +19,12 @@ from distribution.trust.keys import KeyFolder
 from distribution.trust.publisher import sign_pending
 from registry.device_classes import DeviceProfile
 from tests import factories
+from tests.distribution.random_catalogs import MODELS, random_catalog
+from tests.distribution.random_catalogs import unit as random_unit
 from tests.distribution.test_decision import CLASSES, PHONE, decided, model, ramp, unit_in, variant
 from tests.factories import NOW
 
-DEVICES = 10_000
+DEVICES, CHANNELS = 10_000, 200
 CHOICES = {
     "os": ["", "android", "ios", "fuchsia"],
     "os_version": ["", "10", "12.1", "14", "17.5"],
@@ -109,68 +113,97 @@ def published(services, own_store, tmp_path):
     return Published(tmp_path / "publisher", own_store)
 
 
+# Every outcome that a rule can have, with the beginning of what is told where one outcome has several causes.
+RULES = {
+    ("model", Outcome.FAILED, ""),
+    ("kill_switch", Outcome.APPLIED, ""),
+    ("kill_switch", Outcome.NOT_APPLIED, ""),
+    ("device_class", Outcome.APPLIED, ""),
+    ("device_class", Outcome.FAILED, "no class accepts"),
+    *(("device_class", Outcome.FAILED, fact) for fact in ("os ", "os_version ", "app_version ", "runtime ")),
+    *(("device_class", Outcome.FAILED, fact) for fact in ("runtime_version ", "ram_mb ", "soc ", "accelerators ")),
+    ("device_class", Outcome.FAILED, "device unknown is not one of"),
+    ("device_class", Outcome.FAILED, "device Google/Pixel 8 is excluded"),
+    ("unit", Outcome.APPLIED, "none was sent, the model's rule is current"),
+    ("unit", Outcome.APPLIED, "none was sent, the model's rule is none"),
+    ("override", Outcome.APPLIED, ""),
+    ("override", Outcome.NOT_APPLIED, ""),
+    ("holdback", Outcome.APPLIED, ""),
+    ("holdback", Outcome.FAILED, "bucket "),
+    ("holdback", Outcome.FAILED, "version "),
+    ("experiment", Outcome.APPLIED, ""),
+    ("experiment", Outcome.FAILED, "layer bucket "),
+    ("experiment", Outcome.FAILED, "not eligible"),
+    ("experiment", Outcome.FAILED, "arm bucket "),
+    ("halted", Outcome.APPLIED, ""),
+    ("current", Outcome.APPLIED, "version "),
+    ("current", Outcome.APPLIED, "nothing is released"),
+    ("floor", Outcome.APPLIED, ""),
+    ("floor", Outcome.FAILED, ""),
+    ("variant", Outcome.APPLIED, ""),
+    ("variant", Outcome.FAILED, "version "),
+    ("variant", Outcome.FAILED, "runtime is "),
+    ("variant", Outcome.FAILED, "runtime_version is unknown"),
+    ("variant", Outcome.FAILED, "runtime_version is 2.0"),
+}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_explain_agrees_with_the_poll_for_ten_thousand_devices(published, monkeypatch):
-    """Both read the published tree; the poll's own bytes are compared. The catalog is then enriched in memory, for
-    what no release alone can put there (experiments, pins, floors)."""
+    """Both read the published tree; the poll's own bytes are compared. The catalogs are then drawn at random over the
+    published manifests, because no release alone brings every rule into one."""
     from distribution import explaining
 
     plain = published.state()
     found = explaining.published_catalog(published.channel)
     assert found == (plain.revision, plain.channels["production"].catalog)
-    rich = rich_state(plain)
-    monkeypatch.setattr(
-        explaining, "published_catalog", lambda channel: (rich.revision, rich.channels["production"].catalog)
-    )
-    poll, chance, reasons = Poll(), random.Random(5), set()
-    for number in range(DEVICES):
-        query = {name: chance.choice(values) for name, values in CHOICES.items()}
-        query = {name: value for name, value in query.items() if value and chance.random() < 0.8}
-        name = chance.choice(["digits", "ramped", "pinned", "absent"])
-        if chance.random() < 0.5:
-            query["current"] = f"{name}:{chance.randint(1, 3)}"
-        unit = None if chance.random() < 0.1 else f"unit-{number % 500}"
-        raw = urlencode(query).encode()
-        told = explaining.explain(published.channel, name, raw, unit)
-        answer = poll.answer(rich, rich.channels["production"], raw, name, unit)
-        polled = json.loads(answer.body)["models"][name]
-        assert told.decision.to_json() == polled["decision"], (query, unit)
-        manifest = told.decision.manifest
-        expected = None if manifest is None else json.loads(rich.channels["production"].manifests[manifest.path])
-        assert polled["manifest"] == expected
-        assert told.steps
-        assert (told.decision.manifest is None) <= (told.first_failed is not None or unit is None)
-        reasons.add(told.decision.reason)
-    assert reasons >= set(Reason) - {Reason.KILL_SWITCH, Reason.USE_EMBEDDED, Reason.HALTED, Reason.EXPERIMENT_ARM}
+    chance, reasons, steps = random.Random(5), Counter(), Counter()
+    for _ in range(CHANNELS):
+        state = drawn(plain, chance)
+        catalog = state.channels["production"].catalog
+        monkeypatch.setattr(explaining, "published_catalog", lambda channel, told=catalog: (plain.revision, told))
+        poll = Poll()
+        for _ in range(DEVICES // CHANNELS):
+            told = agreed(published.channel, state, poll, chance)
+            reasons[told.decision.reason] += 1
+            steps.update(told.steps)
+    assert reasons.total() == DEVICES
+    assert set(reasons) == set(Reason), "every reason of the closed list"
+    for rule, outcome, beginning in RULES:
+        seen = [step for step in steps if step[:2] == (rule, outcome) and step.detail.startswith(beginning)]
+        assert seen, f"{rule} {outcome} {beginning!r} was never reached"
+    assert {step[:2] for step in steps} == {rule[:2] for rule in RULES}, "and the list above is complete"
 
 
-def rich_state(plain):
-    """The published channel with two more models of the same manifests: one ramped, one pinned, held back, floored."""
-    from dataclasses import replace
+def agreed(channel, state, poll, chance):
+    """One device asks both; what was explained, once it is found equal to what was polled."""
+    from distribution import explaining
 
-    from distribution.catalog import Holdback, Overrides
+    raw, name, unit = request(chance)
+    served = state.channels["production"]
+    told = explaining.explain(channel, name, raw, unit)
+    answer = poll.answer(state, served, raw, name, unit)
+    polled = json.loads(answer.body)["models"][name]
+    assert told.decision.to_json() == polled["decision"], (raw, unit)
+    manifest = told.decision.manifest
+    assert polled["manifest"] == (None if manifest is None else json.loads(served.manifests[manifest.path]))
+    if told.decision.reason is Reason.NO_COMPATIBLE_VARIANT:
+        assert told.first_failed is not None
+    return told
 
+
+def request(chance):
+    query = {name: chance.choice(values) for name, values in CHOICES.items()}
+    query = {name: value for name, value in query.items() if value and chance.random() < 0.8}
+    name = chance.choice([*MODELS * 4, "absent"])
+    if chance.random() < 0.5:
+        query["current"] = f"{name}:{chance.choice([1, 2, 3, 4])}"
+    return urlencode(query).encode(), name, None if chance.random() < 0.1 else random_unit(chance.randrange(1000))
+
+
+def drawn(plain, chance):
     channel = plain.channels["production"]
-    digits = channel.catalog.models["digits"]
-    versions = dict.fromkeys((1, 2, 3), digits.versions[1])
-    treatment, *others = ramp(3000).arms
-    experiment = replace(ramp(3000), arms=(replace(treatment, version=2), *(replace(arm, version=1) for arm in others)))
-    pins = Overrides("salt", {override_key("salt", f"unit-{number}"): 2 for number in range(100)})
-    models = {
-        "digits": digits,
-        "ramped": replace(digits, current=1, versions=versions, experiments=(experiment,)),
-        "pinned": replace(
-            digits,
-            current=3,
-            versions=versions,
-            no_unit="none",
-            floors=(2,),
-            overrides=pins,
-            holdback=Holdback("h", (0, 2000), 1),
-        ),
-    }
-    catalog = replace(channel.catalog, models=models)
-    return replace(plain, channels={"production": replace(channel, catalog=catalog)})
+    return replace(plain, channels={"production": replace(channel, catalog=random_catalog(channel.catalog, chance))})
 
 
 @pytest.mark.django_db(transaction=True)
