@@ -7,10 +7,11 @@ The catalog is a TUF target and is public: integers only, canonical JSON, overri
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.bucketing import BUCKETS, BucketRange
 from registry.device_classes import DeviceClass
@@ -88,6 +89,26 @@ class Layer:
 
     salt: str
     range: BucketRange
+
+
+class LayerMap(NamedTuple):
+    """The experiments of one layer by where their ranges begin, so that a hundred cost a poll what one does.
+
+    `members` are (place in the catalog's order, experiment); `first` is the lowest place. Ranges do not overlap.
+    """
+
+    salt: str
+    first: int
+    begins: tuple[int, ...]
+    members: tuple[tuple[int, CatalogExperiment], ...]
+
+    def around(self, position: int) -> tuple[int, CatalogExperiment] | None:
+        """The experiment whose range holds the bucket, with its place; at most one does."""
+        index = bisect_right(self.begins, position) - 1
+        if index < 0:
+            return None
+        found = self.members[index]
+        return found if position < found[1].layer.range[1] else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +236,10 @@ class CatalogModel:
     holdback: Holdback | None = None
     overrides: Overrides = field(default_factory=Overrides)
     experiments: tuple[CatalogExperiment, ...] = ()
+    layers: tuple[LayerMap, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(_layer_maps(self.experiments)))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -350,6 +375,17 @@ def _read_versions(members: Members) -> dict[int, tuple[CatalogVariant, ...]]:
             raise CatalogError(f"{members.at}.versions", "keys that are positive integers", text)
         versions[int(text)] = tuple(CatalogVariant.read(variant) for variant in inner.objects("variants"))
     return versions
+
+
+def _layer_maps(experiments: Iterable[CatalogExperiment]) -> Iterator[LayerMap]:
+    """Layers in the order in which the catalog first names them; empty ranges hold nobody and are left out."""
+    by_salt: dict[str, list[tuple[int, CatalogExperiment]]] = {}
+    for place, experiment in enumerate(experiments):
+        if experiment.layer.range[0] < experiment.layer.range[1]:
+            by_salt.setdefault(experiment.layer.salt, []).append((place, experiment))
+    for salt, members in by_salt.items():
+        ordered = sorted(members, key=lambda member: member[1].layer.range)
+        yield LayerMap(salt, members[0][0], tuple(m[1].layer.range[0] for m in ordered), tuple(ordered))
 
 
 def _read_range(members: Members, name: str) -> BucketRange:

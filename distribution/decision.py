@@ -21,7 +21,9 @@ variant for the device gives `no_compatible_variant` and no manifest.
 
 from __future__ import annotations
 
+from bisect import insort
 from enum import StrEnum
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from distribution.catalog import (
@@ -30,6 +32,7 @@ from distribution.catalog import (
     CatalogExperiment,
     CatalogModel,
     CatalogVariant,
+    LayerMap,
     Reference,
     override_key,
 )
@@ -38,7 +41,7 @@ from experiments.eligibility import arm_without_variant, choose_variant, incompa
 from registry.device_classes import DeviceProfile, Match, match
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 class Reason(StrEnum):
@@ -236,10 +239,33 @@ def _experiment_choice(request: _Request, unit: str) -> _Choice | None:
     return None
 
 
-def _experiments_around(request: _Request, unit: str) -> Iterator[CatalogExperiment]:
-    """Experiments whose layer range contains the unit: at most one a layer, and one hash a layer."""
+def _experiments_around(request: _Request, unit: str) -> Iterable[CatalogExperiment]:
+    """Experiments whose layer range contains the unit, in the catalog's order: at most one a layer."""
+    layers = request.model.layers
+    if request.trace is not None:
+        return _experiments_tried(request, request.trace, unit)
+    if len(layers) == 1:
+        found = layers[0].around(bucket(unit, layers[0].salt))
+        return () if found is None else (found[1],)
+    return _experiments_of_layers(layers, unit)
+
+
+def _experiments_of_layers(layers: tuple[LayerMap, ...], unit: str) -> Iterator[CatalogExperiment]:
+    """A layer is not hashed before the order comes to its first experiment."""
+    waiting: list[tuple[int, CatalogExperiment]] = []
+    for layer in layers:
+        while waiting and waiting[0][0] < layer.first:
+            yield waiting.pop(0)[1]
+        found = layer.around(bucket(unit, layer.salt))
+        if found is not None:
+            insort(waiting, found, key=itemgetter(0))
+    for _, experiment in waiting:
+        yield experiment
+
+
+def _experiments_tried(request: _Request, trace: Trace, unit: str) -> Iterator[CatalogExperiment]:
+    """As above, one by one: whoever asks why is told of each."""
     positions: dict[str, int] = {}
-    trace = request.trace
     for experiment in request.model.experiments:
         layer = experiment.layer
         position = positions.get(layer.salt)
@@ -247,7 +273,7 @@ def _experiments_around(request: _Request, unit: str) -> Iterator[CatalogExperim
             position = positions[layer.salt] = bucket(unit, layer.salt)
         if in_range(position, layer.range):
             yield experiment
-        elif trace is not None:
+        else:
             told = f"layer bucket {position} outside {_span(layer.range)}"
             trace.append(Step("experiment", Outcome.FAILED, told, experiment.slug))
 

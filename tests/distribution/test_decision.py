@@ -242,6 +242,44 @@ any_profile = st.builds(
 any_unit = st.none() | st.text("ABCabc019._:~-", min_size=1, max_size=128)
 
 
+def layered(spans):
+    """An experiment for each (layer, first bucket, end), in this order; none leaves its arms empty."""
+    return tuple(
+        replace(ramp(10_000, span=(first, end)), slug=f"e{place}", layer=Layer(f"layer:{layer}", (first, end)))
+        for place, (layer, first, end) in enumerate(spans)
+    )
+
+
+@st.composite
+def exclusive_spans(draw):
+    """Up to 12 ranges in each of up to 4 layers, apart from each other within a layer, in any order."""
+    spans = []
+    for layer in range(draw(st.integers(1, 4))):
+        cuts = sorted(draw(st.lists(st.integers(0, 10_000), max_size=24)))
+        spans += [(layer, first, end) for first, end in zip(cuts[::2], cuts[1::2], strict=False)]
+    return draw(st.permutations(spans))
+
+
+@given(exclusive_spans(), st.integers(0, 10**6), st.booleans())
+def test_the_experiment_of_a_poll_is_the_first_that_one_by_one_would_find(spans, number, old):
+    """A poll looks experiments up by layer; who asks why goes through them all. An ineligible one is passed over."""
+    versions = {v: (variant(v, min_runtime_version="2.0" if v == 4 and old else ""),) for v in (1, 2, 3, 4)}
+    experiments = tuple(
+        replace(each, arms=(replace(each.arms[0], version=4 if place % 2 else 2), each.arms[1]))
+        for place, each in enumerate(layered(spans))
+    )
+    catalog = Catalog("demo", "production", 60, CLASSES, {"digits": model(experiments=experiments, versions=versions)})
+    looked_up = decide(OLD_PHONE, f"unit-{number}", "digits", catalog)
+    assert looked_up == decide(OLD_PHONE, f"unit-{number}", "digits", catalog, trace=[])
+    unit_buckets = {layer: bucket(f"unit-{number}", f"layer:{layer}") for layer in range(4)}
+    holding = [
+        f"e{place}"
+        for place, (layer, first, end) in enumerate(spans)
+        if first <= unit_buckets[layer] < end and not (old and place % 2)
+    ]
+    assert looked_up.experiment == (holding[0] if holding else None)
+
+
 @given(catalogs(), any_profile, any_unit, st.none() | st.integers(0, 10))
 def test_a_decision_is_total(catalog, profile, unit, current_version):
     """Every combination of a valid catalog and a bounded request has an answer whose manifest is in the catalog."""
