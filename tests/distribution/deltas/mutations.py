@@ -17,6 +17,7 @@ from distribution.deltas.encoder import make_patch, varint
 from tests.distribution.deltas.applying import applied
 
 HEADER = decoder.HEADER
+BOMB_BYTES, BOMB_SIZES = (0, 1, 2, 255), (10**4, 10**7)
 LENGTHS_AT = 8 + 64  # base, target, segments and the stream lengths: 32 bits each
 
 
@@ -125,13 +126,19 @@ def _restreamed(patch, rng):
 def _bombed(patch, rng):
     """A stream that inflates a thousandfold."""
     segments, streams = streams_of(patch)
-    streams[rng.randrange(len(streams))] = _bomb(rng.choice((0, 1, 2, 255)), rng.choice((10**4, 10**7)))
+    streams[rng.randrange(len(streams))] = _bomb(rng.choice(BOMB_BYTES), rng.choice(BOMB_SIZES))
     return packed(header_of(patch), streams, rng.choice((segments, 2**18)))
 
 
 @cache
 def _bomb(byte, count):
     return deflated(bytes([byte]) * count)
+
+
+def keep_bombs():
+    for byte in BOMB_BYTES:
+        for size in BOMB_SIZES:
+            _bomb(byte, size)
 
 
 def _swapped(patch, rng):
