@@ -1,5 +1,6 @@
 """Publish, poll, download through the redirect, install: real rows, a real bucket, the SDK and python-tuf's client."""
 
+import hashlib
 import os
 import sys
 from datetime import UTC, datetime, timedelta
@@ -8,14 +9,19 @@ from pathlib import Path
 import httpx
 import pytest
 from django.core.files.storage import storages
-from tuf.api.metadata import Metadata, Targets
+from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import Updater
 
 from deploy.dev import ports
 from deploy.dev.children import Child, Part
 from distribution.device_plane.app import create_app
 from distribution.device_plane.s3_tree import S3Tree
+from distribution.trust import ceremony
+from distribution.trust.publisher import known_keys
+from distribution.trust.roles import ROOT, SNAPSHOT, TIMESTAMP
+from distribution.trust.rotation import forget_retired_keys, rotate_online_key
 from registry.storage_urls import Credentials, S3Location, presign
+from tests.deploy.waiting import until
 from tests.distribution.trusted import ENTRY, Phones, World, outcome
 from tests.s3.server import ACCESS_KEY, SECRET_KEY
 from tests.sdk.conftest import score
@@ -234,24 +240,69 @@ def _serves(url):
         return False
 
 
-def test_the_stock_client_through_the_redirect(world, served, tmp_path):
+def stock(served, folder, bootstrap):
     """python-tuf's client with its own fetcher, against the device plane as a server."""
-    (tmp_path / "files").mkdir()
+    (folder / "files").mkdir(parents=True, exist_ok=True)
     base = f"{served}/v1/apps/demo"
-    updater = Updater(
-        str(tmp_path / "metadata"),
-        f"{base}/trust/",
-        str(tmp_path / "files"),
-        f"{base}/targets/",
-        bootstrap=world.root.to_bytes(),
-    )
+    places = (str(folder / "metadata"), f"{base}/trust/", str(folder / "files"), f"{base}/targets/")
+    updater = Updater(*places, bootstrap=bootstrap)
     updater.refresh()
-    targets = Metadata[Targets].from_file(str(tmp_path / "metadata" / "targets.json")).signed.targets
-    path = next(each for each in targets if each.endswith(ENTRY))
+    return updater
+
+
+def newest_entry(folder):
+    targets = Metadata[Targets].from_file(str(folder / "metadata" / "targets.json")).signed.targets
+    path = max(
+        (each for each in targets if each.endswith(ENTRY)), key=lambda each: targets[each].custom["model_version"]
+    )
+    return path, targets[path]
+
+
+def test_the_stock_client_through_the_redirect(world, served, tmp_path):
+    updater = stock(served, tmp_path / "stock", world.root.to_bytes())
+    path, target = newest_entry(tmp_path / "stock")
     assert len(Path(updater.download_target(updater.get_targetinfo(path))).read_bytes()) > PADDING
-    address = f"{base}/blobs/sha256/{targets[path].hashes['sha256']}"
+    address = f"{served}/v1/apps/demo/blobs/sha256/{target.hashes['sha256']}"
     redirect = httpx.get(address, trust_env=False)
     assert (redirect.status_code, httpx.URL(redirect.headers["location"]).params["X-Amz-Expires"]) == (302, "300")
+
+
+def test_the_stock_client_through_the_redirect_across_root_rotations(world, phones, served, tmp_path):
+    """Two ceremonies, in which every person and the keys of snapshot and timestamp change, and a release after them:
+    a client that followed and one that has nothing but the first root both get the file from the bucket."""
+    first = world.root.to_bytes()
+    stock(served, tmp_path / "follows", first)
+    rotate(world, ("bob", "cyd", "dan"))
+    rotate(world, ("ann", "cyd", "dan"))
+    release(world, phones, 5)
+    until(lambda: revision_at(served) == world.tree.current().revision, "the revision at the device plane")
+    for folder in (tmp_path / "follows", tmp_path / "new"):
+        updater = stock(served, folder, first)
+        known = Metadata[Root].from_file(str(folder / "metadata" / "root.json")).signed
+        assert known.version == world.root.signed.version == Metadata[Root].from_bytes(first).signed.version + 2
+        path, target = newest_entry(folder)
+        assert target.custom["model_version"] == 3
+        content = Path(updater.download_target(updater.get_targetinfo(path))).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == target.hashes["sha256"]
+
+
+def rotate(world, names):
+    """The root passes to these people, and new keys sign snapshot and timestamp. Bob and Cyd, or Cyd and Dan, are
+    two of both the old people and the new ones."""
+    for role in (SNAPSHOT, TIMESTAMP):
+        rotate_online_key(application=world.application, role=role, actor="ada", now=world.clock())
+    world.publish()
+    known = known_keys(world.application)
+    changes = {role: ceremony.Holders([known[role]]) for role in (SNAPSHOT, TIMESTAMP)}
+    changes[ROOT] = ceremony.Holders([world.people[name].public_key for name in names], 2)
+    world.bring(world.next_root(**changes), *(("bob", "cyd") if "bob" in names else ("cyd", "dan")))
+    world.run()
+    for role in (SNAPSHOT, TIMESTAMP):
+        assert forget_retired_keys(application=world.application, role=role, actor="ada", now=world.clock()) == 1
+
+
+def revision_at(served):
+    return httpx.get(f"{served}/healthz", trust_env=False).json()["applications"]["demo"]["revision"]
 
 
 def test_revisions_follow_each_other_and_leave_no_lower_number(world, phones):
