@@ -1,0 +1,59 @@
+"""One estimate from several: over phases, over device classes; and small classes in tiers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, sqrt
+
+from scipy import special
+
+from experiments.statistics.estimates import Estimate
+
+OTHER_TIER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Heterogeneity:
+    """`p_value` for the null that all classes share one effect; `i_squared`, 0..1: spread beyond chance."""
+
+    q: float
+    p_value: float
+    i_squared: float
+
+
+def inverse_variance(estimates: Sequence[Estimate]) -> Estimate:
+    """Fixed-effect mean: weights 1 / variance. Cochran, J. Royal Stat. Soc. Suppl. 4 (1937) 102.
+
+    Comparing within each phase and combining afterwards is what keeps a changed split from looking like an effect
+    (Simpson). Estimates without a finite, positive standard error carry no weight.
+    """
+    usable = [each for each in estimates if 0 < each.standard_error < inf]
+    n = sum(each.n for each in estimates)
+    if not usable:
+        return Estimate(0.0, inf, n)
+    weights = [each.standard_error**-2 for each in usable]
+    value = sum(weight * each.value for weight, each in zip(weights, usable, strict=True)) / sum(weights)
+    return Estimate(value, sqrt(1 / sum(weights)), n)
+
+
+def heterogeneity(estimates: Sequence[Estimate]) -> Heterogeneity:
+    """Cochran's Q over classes (Biometrics 10 (1954) 101) and I² (Higgins, Thompson, Stat. in Medicine 21 (2002) 1539).
+
+    A small p says that classes differ; it names no class and ships none.
+    """
+    usable = [each for each in estimates if 0 < each.standard_error < inf]
+    freedom = len(usable) - 1
+    if freedom < 1:
+        return Heterogeneity(0.0, 1.0, 0.0)
+    mean = inverse_variance(usable).value
+    q = sum(((each.value - mean) / each.standard_error) ** 2 for each in usable)
+    return Heterogeneity(q, float(special.chdtrc(freedom, q)), max(0.0, (q - freedom) / q) if q else 0.0)
+
+
+def pool_small(units: Mapping[str, int], tiers: Mapping[str, str], least_units: int) -> dict[str, str]:
+    """For each class the group it is analysed in: itself, or its tier if it has less than `least_units` of either arm.
+
+    `units` are those of a class's smaller arm. A class without a tier joins `other`.
+    """
+    return {name: name if count >= least_units else tiers.get(name) or OTHER_TIER for name, count in units.items()}
