@@ -18,6 +18,7 @@ from distribution.decision import decide
 from distribution.manifest import canonical_bytes
 from experiments.bucketing import BOUNDARIES, BUCKETS, HASH_VERSION, bucket, in_range, truncated_hash
 from registry.device_classes import DeviceClass, DeviceProfile, compare_versions, match
+from sdk_stubs.vectors.encryption_cases import encryption
 from sdk_stubs.vectors.patch_cases import patches
 
 FOLDER = Path(__file__).parent
@@ -274,6 +275,7 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "device_classes.json": device_classes,
     "decisions.json": decisions,
     "canonical_json.json": canonical_json,
+    "encryption.json": encryption,
     "patches.json": patches,
 }
 
