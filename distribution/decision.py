@@ -24,7 +24,7 @@ from __future__ import annotations
 from bisect import insort
 from enum import StrEnum
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from distribution.catalog import (
     Catalog,
@@ -32,7 +32,6 @@ from distribution.catalog import (
     CatalogExperiment,
     CatalogModel,
     CatalogVariant,
-    LayerMap,
     Reference,
     override_key,
 )
@@ -41,7 +40,7 @@ from experiments.eligibility import arm_without_variant, choose_variant, incompa
 from registry.device_classes import DeviceProfile, Match, match
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 class Reason(StrEnum):
@@ -78,6 +77,7 @@ class Step(NamedTuple):
 
 
 Trace = list[Step]
+BucketOf: TypeAlias = "Callable[[str, str], int]"
 
 
 class Decision(NamedTuple):
@@ -116,6 +116,7 @@ class _Request(NamedTuple):
     matched: Match
     model: CatalogModel
     trace: Trace | None
+    bucket_of: BucketOf = bucket
 
 
 def decide(
@@ -127,11 +128,13 @@ def decide(
     *,
     matched: Match | None = None,
     trace: Trace | None = None,
+    bucket_of: BucketOf = bucket,
 ) -> Decision:
     """`current_version` is the model version the device runs now, None if unknown.
 
     `matched` may be passed by a caller who asks for several models: it depends on profile and classes only. Into
-    `trace` goes a step for each rule tried, in order.
+    `trace` goes a step for each rule tried, in order. `bucket_of` is `bucket()`, or that of a caller who keeps account
+    of what was asked for: beyond its overrides, nothing but the buckets it is told of decides about a unit.
     """
     model = catalog.models.get(model_name)
     if model is None:
@@ -147,7 +150,7 @@ def decide(
     if trace is not None:
         trace.append(Step("kill_switch", Outcome.NOT_APPLIED, "not engaged"))
         trace.extend(_class_steps(matched))
-    request = _Request(profile, unit, current_version, matched, model, trace)
+    request = _Request(profile, unit, current_version, matched, model, trace, bucket_of)
     return _serve(request, _choose(request))
 
 
@@ -201,7 +204,7 @@ def _held_back(request: _Request, unit: str) -> bool:
     holdback, trace = request.model.holdback, request.trace
     if holdback is None:
         return False
-    position = bucket(unit, holdback.salt)
+    position = request.bucket_of(unit, holdback.salt)
     if not in_range(position, holdback.range):
         if trace is not None:
             trace.append(Step("holdback", Outcome.FAILED, f"bucket {position} outside {_span(holdback.range)}"))
@@ -225,7 +228,7 @@ def _experiment_choice(request: _Request, unit: str) -> _Choice | None:
                 told = f"not eligible: arm {lacking} has no variant for the device"
                 trace.append(Step("experiment", Outcome.FAILED, told, experiment.slug))
             continue
-        position = bucket(unit, experiment.arm_salt)
+        position = request.bucket_of(unit, experiment.arm_salt)
         arm = _arm_at(experiment, position)
         if arm is None:
             if trace is not None:
@@ -245,18 +248,18 @@ def _experiments_around(request: _Request, unit: str) -> Iterable[CatalogExperim
     if request.trace is not None:
         return _experiments_tried(request, request.trace, unit)
     if len(layers) == 1:
-        found = layers[0].around(bucket(unit, layers[0].salt))
+        found = layers[0].around(request.bucket_of(unit, layers[0].salt))
         return () if found is None else (found[1],)
-    return _experiments_of_layers(layers, unit)
+    return _experiments_of_layers(request, unit)
 
 
-def _experiments_of_layers(layers: tuple[LayerMap, ...], unit: str) -> Iterator[CatalogExperiment]:
+def _experiments_of_layers(request: _Request, unit: str) -> Iterator[CatalogExperiment]:
     """A layer is not hashed before the order comes to its first experiment."""
     waiting: list[tuple[int, CatalogExperiment]] = []
-    for layer in layers:
+    for layer in request.model.layers:
         while waiting and waiting[0][0] < layer.first:
             yield waiting.pop(0)[1]
-        found = layer.around(bucket(unit, layer.salt))
+        found = layer.around(request.bucket_of(unit, layer.salt))
         if found is not None:
             insort(waiting, found, key=itemgetter(0))
     for _, experiment in waiting:
@@ -270,7 +273,7 @@ def _experiments_tried(request: _Request, trace: Trace, unit: str) -> Iterator[C
         layer = experiment.layer
         position = positions.get(layer.salt)
         if position is None:
-            position = positions[layer.salt] = bucket(unit, layer.salt)
+            position = positions[layer.salt] = request.bucket_of(unit, layer.salt)
         if in_range(position, layer.range):
             yield experiment
         else:

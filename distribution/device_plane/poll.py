@@ -1,7 +1,8 @@
 """A poll's answer: decisions of the moment, manifests as they were signed at publish time, bodies kept ready.
 
-Two bounded caches make a warm poll cheap. What a query string means (profile, models, device class) depends on the
-channel's state only; what an answer looks like depends on the decisions only. A unit is in neither key.
+Bounded caches make a warm poll cheap. What a query string means (profile, models, device class) depends on the
+channel's state only, and so do the plans that decide for it; what an answer looks like depends on the decisions only.
+A unit is in no key.
 """
 
 import json
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Generic, NamedTuple, TypeVar
 
-from distribution.decision import Decision, decide
+from distribution.decision import Decision
+from distribution.device_plane.plans import Outcome, Plan
 from distribution.device_plane.query import PollQuery, parse_query
 from distribution.device_plane.state import AppState, ChannelState
 from registry.device_classes import Match, match
@@ -51,53 +53,124 @@ class BoundedCache(Generic[Value]):
             _, (_, freed) = self._entries.popitem(last=False)
             self.bytes -= freed
 
+    def clear(self) -> None:
+        self._entries.clear()
+        self.bytes = 0
+
 
 class Prepared(NamedTuple):
-    """A query string understood against one state of a channel."""
+    """A query string understood against one state of a channel; `plans` go with `query.models`."""
 
     query: PollQuery
-    matched: Match
+    plans: tuple[Plan, ...]
 
 
 class Answer(NamedTuple):
-    """A rendered body with its headers for a 200 and a 304."""
+    """A rendered body with its headers for a 200 and a 304; `wire_200` and `wire_304` are the headers as sent."""
 
     etag: bytes
     body: bytes
     headers_200: Headers
     headers_304: Headers
+    wire_200: bytes
+    wire_304: bytes
 
 
 class Poll:
-    """Answers polls from the state in memory: no storage, no signature, no database."""
+    """Answers polls from the state in memory: no storage, no signature, no database.
 
-    def __init__(self, *, most_queries: int = 8_192, most_answers: int = 8_192, most_bytes: int = 32 * 2**20) -> None:
+    `generation` rises whenever what was prepared is forgotten: whoever kept a `Prepared` must ask for it again.
+    """
+
+    def __init__(
+        self,
+        *,
+        most_queries: int = 8_192,
+        most_answers: int = 8_192,
+        most_bytes: int = 32 * 2**20,
+        most_nodes: int = 65_536,
+    ) -> None:
         self._prepared: BoundedCache[Prepared] = BoundedCache(most_queries, most_bytes)
+        self._plans: BoundedCache[Plan] = BoundedCache(most_queries, most_bytes)
         self._answers: BoundedCache[Answer] = BoundedCache(most_answers, most_bytes)
+        self.most_nodes = most_nodes
+        self.generation = 0
+        self._nodes = 0
 
     def answer(
         self, app: AppState, channel: ChannelState, query_string: bytes, model: str | None, unit: str | None
     ) -> Answer:
         """Raises Problem (400) on a bad query."""
-        query, matched = self._prepare(channel, query_string, model)
-        catalog, current, profile = channel.catalog, query.current, query.profile
-        decisions = [decide(profile, unit, name, catalog, current.get(name), matched=matched) for name in query.models]
-        # Field 1 (the manifest) follows from the others within one state.
-        outcomes = tuple([(d[0], *d[2:8]) for d in decisions])
-        key = (channel.serial, app.revision, unit is None, query.models, outcomes)
-        found = self._answers.get(key)
-        if found is None:
-            found = render(app, channel, query.models, decisions, PUBLIC if unit is None else PRIVATE)
-            self._answers.put(key, found, 2_000 + len(found.body))
-        return found
+        return self.answer_prepared(app, channel, self.prepare(channel, query_string, model), unit)
 
-    def _prepare(self, channel: ChannelState, query_string: bytes, model: str | None) -> Prepared:
+    def answer_prepared(self, app: AppState, channel: ChannelState, prepared: Prepared, unit: str | None) -> Answer:
+        """`prepared` as `prepare` gave it for this channel."""
+        if len(prepared.plans) == 1:
+            return self._answer_one(app, channel, prepared, unit)
+        outcomes = [self._outcome(plan, unit) for plan in prepared.plans]
+        return self._rendered(app, channel, prepared.query.models, outcomes, unit)
+
+    def prepare(self, channel: ChannelState, query_string: bytes, model: str | None) -> Prepared:
+        """Raises Problem (400) on a bad query."""
         key = (channel.serial, query_string, model)
         found = self._prepared.get(key)
         if found is None:
             query = parse_query(query_string, model)
-            found = Prepared(query, match(query.profile, channel.catalog.device_classes))
-            self._prepared.put(key, found, 2_000 + 2 * len(query_string))
+            matched = match(query.profile, channel.catalog.device_classes)
+            found = Prepared(query, tuple([self._plan(channel, query, name, matched) for name in query.models]))
+            # A plan of its own for every model is the worst a query can cost.
+            self._prepared.put(key, found, 2_000 + 2 * len(query_string) + 1_000 * len(query.models))
+        return found
+
+    def _answer_one(self, app: AppState, channel: ChannelState, prepared: Prepared, unit: str | None) -> Answer:
+        outcome = self._outcome(prepared.plans[0], unit)
+        found = outcome.answer
+        if found is None or outcome.revision != app.revision:
+            found = outcome.answer = self._rendered(app, channel, prepared.query.models, [outcome], unit)
+            outcome.revision = app.revision
+        return found
+
+    def _outcome(self, plan: Plan, unit: str | None) -> Outcome:
+        before = plan.nodes
+        outcome = plan.outcome(unit)
+        if plan.nodes != before:
+            self._count(plan.nodes - before)
+        return outcome
+
+    def _count(self, learned: int) -> None:
+        """Plans are shared and grow, so they are forgotten all at once: learning them anew takes moments."""
+        self._nodes += learned
+        if self._nodes > self.most_nodes:
+            self._prepared.clear()
+            self._plans.clear()
+            self._nodes = 0
+            self.generation += 1
+
+    def _plan(self, channel: ChannelState, query: PollQuery, name: str, matched: Match) -> Plan:
+        """Shared by all profiles that `decide()` cannot tell apart: see `incompatibility` for what it reads of one."""
+        profile, current = query.profile, query.current.get(name)
+        device_class = matched.device_class.name if matched.device_class else None
+        key = (channel.serial, name, device_class, profile.runtime, profile.runtime_version, current)
+        found = self._plans.get(key)
+        if found is None:
+            found = Plan(profile, name, channel.catalog, current, matched)
+            self._plans.put(key, found, 1_000)
+        return found
+
+    def _rendered(
+        self,
+        app: AppState,
+        channel: ChannelState,
+        models: tuple[str, ...],
+        outcomes: list[Outcome],
+        unit: str | None,
+    ) -> Answer:
+        key = (channel.serial, app.revision, unit is None, models, tuple([outcome.parts for outcome in outcomes]))
+        found = self._answers.get(key)
+        if found is None:
+            decisions = [outcome.decision for outcome in outcomes]
+            found = render(app, channel, models, decisions, PUBLIC if unit is None else PRIVATE)
+            self._answers.put(key, found, 2_000 + len(found.body))
         return found
 
 
@@ -116,7 +189,11 @@ def render(
         (b"vary", b"Aerogram-Unit"),
     ]
     headers_200 = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers_304]
-    return Answer(etag, body, headers_200, headers_304)
+    return Answer(etag, body, headers_200, headers_304, _wire(headers_200), _wire(headers_304))
+
+
+def _wire(headers: Headers) -> bytes:
+    return b"".join(b"%s: %s\r\n" % field for field in headers) + b"\r\n"
 
 
 def _model_member(name: str, decision: Decision, manifests: Mapping[str, bytes]) -> bytes:
