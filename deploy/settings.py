@@ -141,6 +141,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "distribution.tasks.settle_firebase_models",
         "schedule": timedelta(seconds=5),
     },
+    "encrypt-pending": {"task": "distribution.tasks.encrypt_pending", "schedule": timedelta(seconds=30)},
     "renew-patches": {"task": "distribution.tasks.renew_patches", "schedule": timedelta(minutes=30)},
 }
 
@@ -163,6 +164,9 @@ AEROGRAM_ONLINE_KEYS_DIR = env.folder("AEROGRAM_ONLINE_KEYS_DIR", VAR_DIR / "key
 AEROGRAM_PUBLISHER_KEYS_DIR = env.text("AEROGRAM_PUBLISHER_KEYS_DIR", "")
 # Who signs for a role where it is not a key in one of the folders: `application/role=uri`, separated by commas.
 AEROGRAM_SIGNERS = env.items("AEROGRAM_SIGNERS", [])
+# They wrap the keys of protected models. A file wins; the first key wraps, the others only unwrap.
+AEROGRAM_KEY_ENCRYPTION_KEYS = env.items("AEROGRAM_KEY_ENCRYPTION_KEYS", [])
+AEROGRAM_KEY_ENCRYPTION_KEYS_FILE = env.text("AEROGRAM_KEY_ENCRYPTION_KEYS_FILE", "")
 AEROGRAM_DEVICE_URL = env.url("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001", schemes=["http", "https"])
 # The device plane reads the same variable.
 AEROGRAM_FIREBASE_CHANNEL = env.text("AEROGRAM_FIREBASE_CHANNEL", "production")

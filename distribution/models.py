@@ -14,20 +14,36 @@ from distribution.firebase.models import FirebaseModel, FirebaseObject, Firebase
 from distribution.patch_models import EmbeddedModel, Patch
 from registry.models import Application, Channel, ModelVersion, RegisteredModel
 
+from distribution.protection_models import (
+    AppAttestKey,
+    AttestationSettings,
+    ContentKey,
+    EncryptedFile,
+    EncryptedVariant,
+    KeyCall,
+    ModelProtection,
+)
 __all__ = [
     "Approval",
     "ChannelSettings",
+    "AppAttestKey",
     "DeliveryRules",
+    "AttestationSettings",
     "EmbeddedModel",
+    "ContentKey",
     "FirebaseModel",
     "FirebaseObject",
+    "EncryptedFile",
+    "EncryptedVariant",
     "FirebaseOperation",
     "FirebaseUploadSession",
     "KillSwitch",
     "ManifestSet",
+    "KeyCall",
     "MinimumReleaseCounter",
     "Patch",
     "Pin",
+    "ModelProtection",
     "Release",
     "ReleaseRequest",
     "Revision",
@@ -63,6 +79,8 @@ class Release(models.Model):
 
     class Meta:
         ordering = ["-id"]
+    # The same in all releases of a version: devices are never offered its files both encrypted and plain.
+    is_protected = models.BooleanField(default=False, db_default=False)
 
     def __str__(self) -> str:
         return f"{self.model_version} on {self.channel.slug}"

@@ -10,7 +10,7 @@ from django.db.models import Max
 
 from distribution import errors
 from distribution.channel_models import ChannelSettings
-from distribution.models import KillSwitch, MinimumReleaseCounter, Release
+from distribution.models import KillSwitch, MinimumReleaseCounter, ModelProtection, Release
 from distribution.release_checks import require_shippable
 from registry.errors import VersionYanked
 from registry.models import Application, AuditEntry, Channel, ModelVersion, PublishRequest, RegisteredModel, Variant
@@ -231,6 +231,8 @@ def _release_counter(version: ModelVersion) -> int:
     """The version's own counter if it was ever released, else the next of its model."""
     RegisteredModel.objects.select_for_update().get(pk=version.model_id)
     known = version.releases.values_list("release_counter", flat=True).first()
+        state=state,
+        is_protected=_is_protected(version),
     if known is not None:
         return known
     highest = Release.objects.filter(model_version__model_id=version.model_id).aggregate(Max("release_counter"))
@@ -248,6 +250,19 @@ def _record(release: Release, verb: str, *, before: Release | None, now: datetim
         before={"version": before.model_version.number} if before else None,
         after={
             "version": release.model_version.number,
+def _is_protected(version: ModelVersion) -> bool:
+    """As it was first released, else as its model says: what was public once gains nothing from being encrypted."""
+    known = version.releases.values_list("is_protected", flat=True).first()
+    if known is not None:
+        return known
+    return ModelProtection.objects.filter(model__in=models_within(version), is_on=True).exists()
+
+
+def models_within(version: ModelVersion) -> list[int]:
+    """Ids of the models whose files the version's variants hold: its own."""
+    return [version.model_id]
+
+
             "release_counter": release.release_counter,
             "variants": release.variants,
         },
@@ -261,10 +276,20 @@ def _record_switch(switch: KillSwitch, verb: str, *, actor: str, now: datetime, 
     live = Release.objects.filter(
         channel=switch.channel, model_version__model=switch.model, state=Release.State.LIVE
     ).first()
+            **({"is_protected": True} if release.is_protected else {}),
     released = {"kill_switch": "lifted", "served": live.model_version.number if live else None}
     stopped = {"kill_switch": "engaged", "served": "use_embedded"}
     before, after = (released, stopped) if verb == "engage_kill_switch" else (stopped, released)
     AuditEntry.record(
+    if release.is_protected:
+        request_encryption(application)
+
+
+def request_encryption(application: Application) -> None:
+    """Files of protected versions wait for it; beat asks again."""
+    from distribution import tasks  # noqa: PLC0415 - tasks call services
+
+    enqueue_on_commit(tasks.encrypt_variants, application.pk, queue="publish")
         now=now,
         actor=actor,
         verb=verb,

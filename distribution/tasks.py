@@ -79,3 +79,18 @@ def perform_due_requests() -> None:
     from distribution import approvals  # noqa: PLC0415
 
     approvals.perform_due(timezone.now())
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def encrypt_variants(application_id: int) -> None:
+    """What was released of protected models; then devices are offered it as soon as the publisher has signed."""
+    from distribution.protection import encrypting  # noqa: PLC0415
+
+    encrypting.encrypt_pending(application=Application.objects.get(pk=application_id), now=timezone.now())
+
+
+@shared_task
+def encrypt_pending() -> None:
+    """What a lost message, a killed worker or a missing key left undone."""
+    for application in Application.objects.filter(channels__releases__is_protected=True).distinct():
+        encrypt_variants(application.pk)
