@@ -231,7 +231,6 @@ def _release_counter(version: ModelVersion) -> int:
     """The version's own counter if it was ever released, else the next of its model."""
     RegisteredModel.objects.select_for_update().get(pk=version.model_id)
     known = version.releases.values_list("release_counter", flat=True).first()
-        state=state,
         is_protected=_is_protected(version),
     if known is not None:
         return known
