@@ -50,6 +50,7 @@ class Site:
     http: httpx.Client
     direct: httpx.Client
     plane: Child
+    nginx: Child
     log: Path
 
     def export(self) -> None:
@@ -74,7 +75,7 @@ def site(tmp_path) -> Iterator[Site]:
         httpx.Client(base_url=url, trust_env=False) as http,
         httpx.Client(base_url=direct_url, trust_env=False) as direct,
     ):
-        site = Site(tree, tmp_path / "public", url, http, direct, plane, tmp_path / "aerogram.log")
+        site = Site(tree, tmp_path / "public", url, http, direct, plane, nginx, tmp_path / "aerogram.log")
         site.export()
         try:
             site.start_plane()

@@ -83,7 +83,11 @@ def test_the_catalog_plain_and_compressed(site):
 class TestPolls:
     def test_public_ones_are_cached_and_survive_the_device_plane(self, site):
         first, second = site.http.get(POLL), site.http.get(POLL)
-        assert [each.headers["aerogram-cache"] for each in (first, second)] == ["MISS", "HIT"]
+        private = site.http.get(POLL, headers={"Aerogram-Unit": "c0ffee00-0000-4000-8000-000000000001"})
+        third = site.http.get(POLL)
+        told = [each.headers["aerogram-cache"] for each in (first, second, private, third)]
+        assert told == ["MISS", "HIT", "BYPASS", "HIT"]
+        assert {each.headers["vary"] for each in (second, private, third)} == {"Aerogram-Unit"}
         direct = site.direct.get(POLL)
         assert (second.content, second.headers["etag"]) == (direct.content, direct.headers["etag"])
         assert site.http.get(POLL, headers={"If-None-Match": first.headers["etag"]}).status_code == 304
@@ -105,7 +109,7 @@ class TestPolls:
 
     def test_neither_query_nor_unit_is_logged(self, site):
         site.http.get(POLL, headers={"Aerogram-Unit": "c0ffee00-0000-4000-8000-000000000001"})
-        site.plane.stop()
+        site.nginx.stop()  # which writes what it still holds of its log
         text = site.log.read_text()
         assert "/channels/production/manifests" in text
         assert "c0ffee" not in text
