@@ -220,6 +220,7 @@ def _release(
         model_version=version,
         release_counter=_release_counter(version),
         variants=variants,
+        is_protected=_is_protected(version),
         is_rollback=is_rollback,
         reason=reason,
         released_by=actor,
@@ -231,24 +232,12 @@ def _release_counter(version: ModelVersion) -> int:
     """The version's own counter if it was ever released, else the next of its model."""
     RegisteredModel.objects.select_for_update().get(pk=version.model_id)
     known = version.releases.values_list("release_counter", flat=True).first()
-        is_protected=_is_protected(version),
     if known is not None:
         return known
     highest = Release.objects.filter(model_version__model_id=version.model_id).aggregate(Max("release_counter"))
     return (highest["release_counter__max"] or 0) + 1
 
 
-def _record(release: Release, verb: str, *, before: Release | None, now: datetime) -> None:
-    application = release.channel.application
-    AuditEntry.record(
-        now=now,
-        actor=release.released_by,
-        verb=verb,
-        subject=str(release),
-        application=application,
-        before={"version": before.model_version.number} if before else None,
-        after={
-            "version": release.model_version.number,
 def _is_protected(version: ModelVersion) -> bool:
     """As it was first released, else as its model says: what was public once gains nothing from being encrypted."""
     known = version.releases.values_list("is_protected", flat=True).first()
@@ -262,24 +251,24 @@ def models_within(version: ModelVersion) -> list[int]:
     return [version.model_id]
 
 
+def _record(release: Release, verb: str, *, before: Release | None, now: datetime) -> None:
+    application = release.channel.application
+    AuditEntry.record(
+        now=now,
+        actor=release.released_by,
+        verb=verb,
+        subject=str(release),
+        application=application,
+        before={"version": before.model_version.number} if before else None,
+        after={
+            "version": release.model_version.number,
             "release_counter": release.release_counter,
             "variants": release.variants,
+            **({"is_protected": True} if release.is_protected else {}),
         },
         reason=release.reason,
     )
     request_publish(application, str(release), now)
-
-
-def _record_switch(switch: KillSwitch, verb: str, *, actor: str, now: datetime, reason: str) -> None:
-    application = switch.channel.application
-    live = Release.objects.filter(
-        channel=switch.channel, model_version__model=switch.model, state=Release.State.LIVE
-    ).first()
-            **({"is_protected": True} if release.is_protected else {}),
-    released = {"kill_switch": "lifted", "served": live.model_version.number if live else None}
-    stopped = {"kill_switch": "engaged", "served": "use_embedded"}
-    before, after = (released, stopped) if verb == "engage_kill_switch" else (stopped, released)
-    AuditEntry.record(
     if release.is_protected:
         request_encryption(application)
 
@@ -289,6 +278,17 @@ def request_encryption(application: Application) -> None:
     from distribution import tasks  # noqa: PLC0415 - tasks call services
 
     enqueue_on_commit(tasks.encrypt_variants, application.pk, queue="publish")
+
+
+def _record_switch(switch: KillSwitch, verb: str, *, actor: str, now: datetime, reason: str) -> None:
+    application = switch.channel.application
+    live = Release.objects.filter(
+        channel=switch.channel, model_version__model=switch.model, state=Release.State.LIVE
+    ).first()
+    released = {"kill_switch": "lifted", "served": live.model_version.number if live else None}
+    stopped = {"kill_switch": "engaged", "served": "use_embedded"}
+    before, after = (released, stopped) if verb == "engage_kill_switch" else (stopped, released)
+    AuditEntry.record(
         now=now,
         actor=actor,
         verb=verb,
