@@ -12,8 +12,6 @@ from distribution.channel_models import (
 )
 from distribution.firebase.models import FirebaseModel, FirebaseObject, FirebaseOperation, FirebaseUploadSession
 from distribution.patch_models import EmbeddedModel, Patch
-from registry.models import Application, Channel, ModelVersion, RegisteredModel
-
 from distribution.protection_models import (
     AppAttestKey,
     AttestationSettings,
@@ -23,27 +21,29 @@ from distribution.protection_models import (
     KeyCall,
     ModelProtection,
 )
+from registry.models import Application, Channel, ModelVersion, RegisteredModel
+
 __all__ = [
-    "Approval",
-    "ChannelSettings",
     "AppAttestKey",
-    "DeliveryRules",
+    "Approval",
     "AttestationSettings",
-    "EmbeddedModel",
+    "ChannelSettings",
     "ContentKey",
-    "FirebaseModel",
-    "FirebaseObject",
+    "DeliveryRules",
+    "EmbeddedModel",
     "EncryptedFile",
     "EncryptedVariant",
+    "FirebaseModel",
+    "FirebaseObject",
     "FirebaseOperation",
     "FirebaseUploadSession",
+    "KeyCall",
     "KillSwitch",
     "ManifestSet",
-    "KeyCall",
     "MinimumReleaseCounter",
+    "ModelProtection",
     "Patch",
     "Pin",
-    "ModelProtection",
     "Release",
     "ReleaseRequest",
     "Revision",
@@ -70,6 +70,8 @@ class Release(models.Model):
     release_counter = models.PositiveIntegerField()
     # Names of the variants that the gates let through; null in a release of before there were gates: all of them.
     variants = models.JSONField(null=True, blank=True)
+    # The same in all releases of a version: devices are never offered its files both encrypted and plain.
+    is_protected = models.BooleanField(default=False, db_default=False)
     state = models.CharField(max_length=20, choices=State.choices, default=State.WAITING)
     is_rollback = models.BooleanField(default=False)
     reason = models.TextField(blank=True)
@@ -79,8 +81,6 @@ class Release(models.Model):
 
     class Meta:
         ordering = ["-id"]
-    # The same in all releases of a version: devices are never offered its files both encrypted and plain.
-    is_protected = models.BooleanField(default=False, db_default=False)
 
     def __str__(self) -> str:
         return f"{self.model_version} on {self.channel.slug}"
