@@ -24,6 +24,7 @@ DIRECTIVES = ("install", "use_embedded")
 
 _EXPIRES = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _DECIMAL = re.compile(r"\d{1,9}(?:\.\d{1,12})?")
+_KEY_ID = re.compile(r"[0-9a-f]{32}")
 _DEEPEST = 20
 
 
@@ -99,6 +100,28 @@ class Sanity:
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """How files of a protected variant are opened. `files`: path -> (length in bytes, SHA-256) of the plaintext."""
+
+    algorithm: str
+    key_id: str
+    files: Mapping[str, tuple[int, str]]
+
+    def to_json(self) -> dict[str, Any]:
+        files = {path: {"length": length, "sha256": sha256} for path, (length, sha256) in self.files.items()}
+        return {"algorithm": self.algorithm, "key_id": self.key_id, "files": files}
+
+    @classmethod
+    def read(cls, members: Members) -> Encryption:
+        files = members.mapping("files").items()
+        return cls(
+            algorithm=members.text("algorithm", pattern=NAME),
+            key_id=members.text("key_id", pattern=_KEY_ID),
+            files={path: (one.integer("length"), one.text("sha256", pattern=HEX_DIGEST)) for path, one in files},
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The `signed` part. For `use_embedded`, the members from `model_version` to `sanity` keep their empty defaults."""
 
@@ -120,6 +143,7 @@ class Manifest:
     sanity: Sanity | None = None
     policy: Policy = field(default_factory=Policy)
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    encryption: Encryption | None = None
 
     def to_signed(self) -> dict[str, Any]:
         """The document to sign. Raises ManifestError if it contradicts itself, so that nothing wrong is ever signed."""
@@ -145,6 +169,8 @@ class Manifest:
             "policy": self.policy.to_json(),
             "lineage": dict(self.lineage),
         }
+        if self.encryption is not None:
+            signed["encryption"] = self.encryption.to_json()
         Manifest.from_signed(signed)
         return signed
 
@@ -176,6 +202,7 @@ class Manifest:
             sanity=_read_sanity(members),
             policy=Policy.read(members.object("policy")),
             lineage=members.object("lineage").document,
+            encryption=Encryption.read(members.object("encryption")) if members.has("encryption") else None,
         )
         manifest._check()
         return manifest
@@ -191,7 +218,7 @@ class Manifest:
             self._check_install()
 
     def _check_use_embedded(self) -> None:
-        for name in ("model_version", "variant", "files", "sanity"):
+        for name in ("model_version", "variant", "files", "sanity", "encryption"):
             if getattr(self, name):
                 raise ManifestError(f"signed.{name}", "nothing under directive use_embedded", getattr(self, name))
 
@@ -209,6 +236,9 @@ class Manifest:
         labels = (self.signature_schema or {}).get("labels_file")
         if labels is not None and labels not in self.files:
             raise ManifestError("signed.signature_schema.labels_file", "a file of the manifest", labels)
+        unlisted = sorted(set(self.encryption.files if self.encryption else ()) - set(self.files))
+        if unlisted:
+            raise ManifestError("signed.encryption.files", "files of the manifest", unlisted)
 
 
 def manifest_path(
