@@ -11,6 +11,7 @@ from tuf.api.metadata import TargetFile
 
 from distribution.manifest import Manifest, ManifestFile, Sanity, canonical_bytes, target_path
 from distribution.models import Release
+from distribution.protection.served import served_variant
 from registry.blob_store import blob_store
 from registry.models import Channel, DeviceClass, RegisteredModel, Variant
 
@@ -121,15 +122,22 @@ def signed_variants(release: Release, signed_files: Mapping[str, TargetFile]) ->
         variant
         for variant in version.variants.prefetch_related("files__artifact")
         if release.holds(variant.name)
-        and all(
-            _is_signed(
-                signed_files.get(target_path(version.model.slug, version.number, variant.name, file.path)),
-                file.artifact.sha256,
-                release.release_counter,
-            )
-            for file in variant.files.all()
-        )
+        and _is_whole(release, variant, signed_files)
     ]
+
+
+def _is_whole(release: Release, variant: Variant, signed_files: Mapping[str, TargetFile]) -> bool:
+    """Did the publisher sign what devices get of every file?"""
+    version, served = release.model_version, served_variant(variant, is_protected=release.is_protected).artifacts
+    return all(
+        file.path in served
+        and _is_signed(
+            signed_files.get(target_path(version.model.slug, version.number, variant.name, file.path)),
+            served[file.path].sha256,
+            release.release_counter,
+        )
+        for file in variant.files.all()
+    )
 
 
 def _is_signed(target: TargetFile | None, sha256: str, release_counter: int) -> bool:
@@ -153,10 +161,11 @@ def _install_manifest(
     channel: Channel, release: Release, variant: Variant, device_classes: list[DeviceClass]
 ) -> Manifest:
     version = release.model_version
+    served = served_variant(variant, is_protected=release.is_protected)
     files = {
         file.path: ManifestFile(
-            length=file.artifact.size_bytes,
-            sha256=file.artifact.sha256,
+            length=served.artifacts[file.path].size_bytes,
+            sha256=served.artifacts[file.path].sha256,
             role=file.role,
             media_type=file.media_type,
             target=target_path(version.model.slug, version.number, variant.name, file.path),
@@ -183,6 +192,7 @@ def _install_manifest(
         signature_schema=_signature_schema(variant, by_role.get("labels")),
         sanity=_sanity(variant, by_role.get("sanity")),
         lineage=_lineage(variant),
+        encryption=served.encryption,
     )
 
 

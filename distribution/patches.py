@@ -106,7 +106,8 @@ def _enqueue_make(row: Patch) -> None:
 
 def _wanted_pairs(application: Application) -> Iterator[tuple[Artifact, Artifact]]:
     """(target, base) by digest, each once."""
-    live = Release.objects.filter(channel__application=application, state=Release.State.LIVE)
+    # A patch is public: of or to a protected file it would tell what is encrypted.
+    live = Release.objects.filter(channel__application=application, state=Release.State.LIVE, is_protected=False)
     seen: set[tuple[int, int]] = set()
     for release in live.select_related("model_version__model", "channel"):
         files = _files(release.model_version_id)
@@ -139,7 +140,10 @@ def _bases(release: Release, key: tuple[str, str]) -> Iterator[Artifact]:
 
 def _published_before(release: Release) -> list[int]:
     published = Release.objects.filter(
-        channel=release.channel, model_version__model=release.model_version.model, live_revision__isnull=False
+        channel=release.channel,
+        model_version__model=release.model_version.model,
+        live_revision__isnull=False,
+        is_protected=False,
     ).exclude(model_version=release.model_version)
     versions = published.order_by("-live_revision", "-id").values_list("model_version_id", flat=True)
     return list(dict.fromkeys(versions))[:BASES]

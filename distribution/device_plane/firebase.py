@@ -124,7 +124,10 @@ class Facade:
             variant = choose_variant(channel, model.versions[model.current], self.device_classes.get(app.application))
         if variant is None:
             raise _refused(404, f"{slug}:{model.current}: expected a variant for the Firebase façade, found none")
-        return model_file(channel.manifests[variant.manifest.path])
+        manifest = channel.manifests[variant.manifest.path]
+        if "encryption" in json.loads(manifest)["signed"]:
+            raise _refused(404, f"{slug}:{model.current}: expected a model that Firebase clients can open, it is encrypted")
+        return model_file(manifest)
 
     def _require_signed(self, scope: Mapping[str, Any], now: datetime) -> None:
         url = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"

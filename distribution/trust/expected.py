@@ -11,14 +11,16 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, TargetFile, T
 from distribution import errors
 from distribution.manifest import target_path
 from distribution.models import MinimumReleaseCounter, Release, released_variants
+from distribution.protection.chunks import HEADER_BYTES, EncryptionError, Header, encrypted_length
+from distribution.protection.served import ServedFiles
 from distribution.trust.ceremony import delegating_to
 from distribution.trust.roles import TARGETS, catalog_path, expiry, model_paths, model_role, releases_role
 from distribution.trust.tree import SignedTree
 from registry.blob_store import blob_store
 from registry.digests import CHUNK_BYTES, sha256_of_chunks
-from registry.models import Application, VariantFile
+from registry.models import Application, Artifact, VariantFile
 
-Verify = Callable[[VariantFile], None]
+Verify = Callable[[VariantFile, Artifact], None]
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Expectation:
         targets = Targets(
             version=max(latest_version(self.application, role), self.tree.highest_version(role)) + 1,
             expires=expiry(role, now),
-            targets=dict(self._files(role, verify or (lambda _file: None))),
+            targets=dict(self._files(role, verify or (lambda _file, _served: None))),
         )
         if role == TARGETS:
             targets.delegations = self.delegations()
@@ -82,15 +84,19 @@ class Expectation:
         released = Release.objects.filter(channel__application=self.application, model_version__yanked_at__isnull=True)
         counters = dict(released.values_list("model_version_id", "release_counter"))
         held = released_variants(released)
+        served = ServedFiles(
+            self.application, set(released.filter(is_protected=True).values_list("model_version_id", flat=True))
+        )
         files = VariantFile.objects.filter(variant__version_id__in=counters).select_related(
             "artifact", "variant__version__model"
         )
         for file in files:
             is_released = file.variant.name in held.get(file.variant.version_id, {file.variant.name})
-            if is_released and self._role_of(file.variant.version.model.slug, role):
-                path, target = _target(file, counters, floors, known)
+            artifact = served.artifact(file)
+            if artifact is not None and is_released and self._role_of(file.variant.version.model.slug, role):
+                path, target = _target(file, artifact, counters, floors, known)
                 if path not in known or known[path].hashes != target.hashes:
-                    verify(file)
+                    verify(file, artifact)
                 yield path, target
 
     def _role_of(self, model: str, role: str) -> bool:
@@ -125,14 +131,29 @@ def is_signed_by(delegator: Targets, role: str, metadata: Metadata[Targets]) -> 
     return True
 
 
-def read_again(file: VariantFile) -> None:
-    """Raises `ReleasedBytesDiffer` when the store holds other bytes than were registered."""
-    with blob_store().open(file.artifact.sha256) as stream:
+def read_again(file: VariantFile, served: Artifact) -> None:
+    """Raises `ReleasedBytesDiffer` when the store holds other bytes than were registered, or encrypted from these."""
+    with blob_store().open(served.sha256) as stream:
         found = sha256_of_chunks(iter(lambda: stream.read(CHUNK_BYTES), b""))
-    if found != (file.artifact.sha256, file.artifact.size_bytes):
+    if found != (served.sha256, served.size_bytes):
         raise errors.ReleasedBytesDiffer(
-            f"{file.variant} {file.path}: expected {file.artifact.size_bytes} bytes with sha256 "
-            f"{file.artifact.sha256}, got {found[1]} bytes with {found[0]}"
+            f"{file.variant} {file.path}: expected {served.size_bytes} bytes with sha256 "
+            f"{served.sha256}, got {found[1]} bytes with {found[0]}"
+        )
+    if served != file.artifact:
+        _require_encrypted(file, served)
+
+
+def _require_encrypted(file: VariantFile, served: Artifact) -> None:
+    """What is encrypted names its plaintext, and phones refuse another one: so the publisher signs that too."""
+    with blob_store().open(served.sha256) as stream:
+        try:
+            named = Header.read(stream.read(HEADER_BYTES)).sha256
+        except EncryptionError as error:
+            named = str(error)
+    if named != file.artifact.sha256 or served.size_bytes != encrypted_length(file.artifact.size_bytes):
+        raise errors.ReleasedBytesDiffer(
+            f"{file.variant} {file.path}: expected {file.artifact.sha256}, encrypted, got {served.sha256} of {named}"
         )
 
 
@@ -153,7 +174,11 @@ def _floors(application: Application, known: Mapping[str, TargetFile]) -> dict[s
 
 
 def _target(
-    file: VariantFile, counters: Mapping[int, int], floors: Mapping[str, int], known: Mapping[str, TargetFile]
+    file: VariantFile,
+    served: Artifact,
+    counters: Mapping[int, int],
+    floors: Mapping[str, int],
+    known: Mapping[str, TargetFile],
 ) -> tuple[str, TargetFile]:
     version = file.variant.version
     path = target_path(version.model.slug, version.number, file.variant.name, file.path)
@@ -166,5 +191,5 @@ def _target(
         "release_counter": (signed.custom or {})["release_counter"] if signed else counters[version.pk],
         "minimum_release_counter": floors.get(version.model.slug, 1),
     }
-    hashes = {"sha256": file.artifact.sha256}
-    return path, TargetFile(file.artifact.size_bytes, hashes, path, {"custom": custom})
+    hashes = {"sha256": served.sha256}
+    return path, TargetFile(served.size_bytes, hashes, path, {"custom": custom})
