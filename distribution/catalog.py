@@ -147,6 +147,7 @@ class CatalogExperiment:
     layer: Layer
     arm_salt: str
     arms: tuple[CatalogArm, ...]
+    halted_classes: frozenset[str] = frozenset()
 
     @property
     def control(self) -> CatalogArm | None:
@@ -161,6 +162,7 @@ class CatalogExperiment:
             "layer": {"salt": self.layer.salt, "range": list(self.layer.range)},
             "arm_salt": self.arm_salt,
             "arms": [arm.to_json() for arm in self.arms],
+            **({"halted_classes": sorted(self.halted_classes)} if self.halted_classes else {}),
         }
 
     @classmethod
@@ -178,6 +180,7 @@ class CatalogExperiment:
             layer=Layer(salt=layer.text("salt", pattern=SALT), range=_read_range(layer, "range")),
             arm_salt=members.text("arm_salt", pattern=SALT),
             arms=arms,
+            halted_classes=frozenset(members.texts("halted_classes")),
         )
 
 

@@ -94,7 +94,9 @@ class ChannelPublisher:
             versions={number: tuple(variants) for number, variants in versions.items()},
             kill_switch=references[kill_path] if plan.is_killed else None,
             floors=plan.floors,
+            holdback=plan.holdback,
             overrides=Overrides(override_salt(self.channel.application), plan.pins) if plan.pins else Overrides(),
+            experiments=plan.experiments,
         )
 
     def _manifest_set(self, plan: ModelPlan) -> ManifestSet:

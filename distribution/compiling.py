@@ -9,9 +9,11 @@ from typing import Any
 
 from tuf.api.metadata import TargetFile
 
+from distribution.catalog import CatalogExperiment, Holdback
 from distribution.manifest import Manifest, ManifestFile, Sanity, canonical_bytes, target_path
 from distribution.models import Release
 from distribution.protection.served import served_variant
+from distribution.served_experiments import ServedExperiments
 from registry.blob_store import blob_store
 from registry.models import Channel, DeviceClass, RegisteredModel, Variant
 
@@ -28,6 +30,8 @@ class ModelPlan:
     is_killed: bool
     floors: tuple[int, ...] = ()
     pins: Mapping[str, int] = field(default_factory=dict)
+    experiments: tuple[CatalogExperiment, ...] = ()
+    holdback: Holdback | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -49,7 +53,7 @@ def plan_channel(channel: Channel, signed_files: Mapping[str, TargetFile]) -> li
     for model in models:
         current = current_release(channel, model, signed_files)
         exceptions = _exceptions(channel, model, signed_files)
-        if current is None and model.pk not in killed and not exceptions.pins:
+        if current is None and model.pk not in killed and not exceptions.are_any:
             continue
         offered = {current.model_version.number: current} if current else {}
         manifests = tuple(
@@ -59,32 +63,56 @@ def plan_channel(channel: Channel, signed_files: Mapping[str, TargetFile]) -> li
         )
         if model.pk in killed:
             manifests = (*manifests, _use_embedded_manifest(channel, model, current))
-        plans.append(ModelPlan(model, current, manifests, model.pk in killed, exceptions.floors, exceptions.pins))
+        plans.append(
+            ModelPlan(
+                model,
+                current,
+                manifests,
+                model.pk in killed,
+                exceptions.floors,
+                exceptions.pins,
+                exceptions.experiments,
+                exceptions.holdback,
+            )
+        )
     return plans
 
 
 @dataclass(frozen=True)
 class _Exceptions:
-    """Floors and pins of one model, and the releases that they need served beside the current one."""
+    """Floors, pins, experiments and holdback of a model, and the releases they need beside the current one.
+
+    `pins`: those of the channel, and overrides of experiments where the unit has none.
+    """
 
     releases: dict[int, Release]
     floors: tuple[int, ...]
     pins: dict[str, int]
+    experiments: tuple[CatalogExperiment, ...]
+    holdback: Holdback | None
+
+    @property
+    def are_any(self) -> bool:
+        return bool(self.pins or self.experiments or self.holdback)
 
 
 def _exceptions(channel: Channel, model: RegisteredModel, signed_files: Mapping[str, TargetFile]) -> _Exceptions:
     """Those whose version the publisher has signed; the others wait, or are gone, as releases do."""
     floors = [number for rules in channel.delivery_rules.filter(model=model) for number in rules.floors]
     pins = dict(channel.pins.filter(model=model).values_list("unit_key", "version__number"))
-    releases = {}
-    for number in {*floors, *pins.values()}:
+    served = ServedExperiments.of(channel, model)
+    releases: dict[int, Release] = {}
+    for number in {*floors, *pins.values(), *served.versions()}:
         release = _signed_release(channel, model, number, signed_files)
         if release is not None:
             releases[number] = release
+    pinned = served.overrides(releases.__contains__) | pins
     return _Exceptions(
         releases,
         tuple(number for number in floors if number in releases),
-        {key: number for key, number in sorted(pins.items()) if number in releases},
+        {key: number for key, number in sorted(pinned.items()) if number in releases},
+        served.catalogued(releases.__contains__),
+        served.holdback(releases.__contains__),
     )
 
 
@@ -108,7 +136,8 @@ def _signed_release(
 def current_release(channel: Channel, model: RegisteredModel, signed_files: Mapping[str, TargetFile]) -> Release | None:
     """The newest release that devices can install now."""
     releases = (
-        Release.objects.filter(channel=channel, model_version__model=model, model_version__yanked_at__isnull=True)
+        Release.objects.to_channel()
+        .filter(channel=channel, model_version__model=model, model_version__yanked_at__isnull=True)
         .select_related("model_version__model", "channel__application")
         .order_by("-id")
     )

@@ -296,13 +296,21 @@ def _arm_at(experiment: CatalogExperiment, position: int) -> CatalogArm | None:
 
 
 def _served_by(request: _Request, experiment: CatalogExperiment, arm: CatalogArm) -> _Choice:
-    if experiment.state == "halted" and not arm.control and not _runs_already(request, arm):
+    if _is_halted(request, experiment) and not arm.control and not _runs_already(request, arm):
         control = experiment.control
         if request.trace is not None:
             told = "the device does not run the treatment, it gets the control"
             request.trace.append(Step("halted", Outcome.APPLIED, told, experiment.slug))
         return _Choice(Reason.HALTED, control.version if control else request.model.current, experiment, arm)
     return _Choice(_arm_reason(experiment, arm), arm.version, experiment, arm)
+
+
+def _is_halted(request: _Request, experiment: CatalogExperiment) -> bool:
+    """For everybody, or for the device's class."""
+    device_class = request.matched.device_class
+    return experiment.state == "halted" or (
+        device_class is not None and device_class.name in experiment.halted_classes
+    )
 
 
 def _runs_already(request: _Request, arm: CatalogArm) -> bool:

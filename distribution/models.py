@@ -1,5 +1,7 @@
 """What a device gets: releases and stops, and the signed revisions that were made of them."""
 
+from typing import Self
+
 from django.db import models
 
 from distribution.channel_models import (
@@ -53,6 +55,12 @@ __all__ = [
 ]
 
 
+class ReleaseQuerySet(models.QuerySet["Release"]):
+    def to_channel(self) -> Self:
+        """Those meant for every device of their channel, not for arms of experiments alone."""
+        return self.exclude(state=Release.State.ARM)
+
+
 class Release(models.Model):
     """A model version meant for a channel. The newest one whose files the publisher has signed is what devices get.
 
@@ -64,6 +72,7 @@ class Release(models.Model):
         WAITING = "waiting"  # for the publisher's signature or for publishing
         LIVE = "live"
         SUPERSEDED = "superseded"
+        ARM = "arm"  # for arms of experiments alone, so that the publisher signs it; it is current nowhere
 
     channel = models.ForeignKey(Channel, models.PROTECT, related_name="releases")
     model_version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="releases")
@@ -78,6 +87,8 @@ class Release(models.Model):
     released_by = models.CharField(max_length=150)
     released_at = models.DateTimeField()
     live_revision = models.PositiveIntegerField(null=True, blank=True)
+
+    objects = ReleaseQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]

@@ -82,7 +82,7 @@ def offers(channel: Channel, before: Release | ModelVersion | None, after: Relea
 
 
 def _releases(channel: Channel, model: RegisteredModel) -> QuerySet[Release]:
-    rows = Release.objects.filter(channel=channel, model_version__model=model)
+    rows = Release.objects.to_channel().filter(channel=channel, model_version__model=model)
     return rows.select_related("model_version__model", "channel__application")
 
 

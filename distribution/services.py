@@ -47,6 +47,18 @@ def release_approved(
     return release
 
 
+def release_to_arms(
+    *, channel: Channel, version: ModelVersion, variants: list[str], actor: str, now: datetime, reason: str
+) -> Release:
+    """Let the publisher sign a version for arms of experiments; the channel as a whole is not offered it."""
+    with transaction.atomic():
+        release = _release(
+            channel, version, variants, actor=actor, now=now, reason=reason, state=Release.State.ARM
+        )
+        _record(release, "release_to_arms", before=None, now=now)
+    return release
+
+
 def promote(
     *, channel: Channel, model: RegisteredModel, source: Channel, actor: str, now: datetime, reason: str = ""
 ) -> Release:
@@ -175,7 +187,7 @@ def request_publish(application: Application, reason: str, now: datetime) -> Non
 def _newest_release(channel: Channel, model: RegisteredModel) -> Release | None:
     # The channel's row lock makes two releases of one model follow one another.
     Channel.objects.select_for_update().get(pk=channel.pk)
-    return Release.objects.filter(channel=channel, model_version__model=model).first()
+    return Release.objects.to_channel().filter(channel=channel, model_version__model=model).first()
 
 
 def require_releasable(version: ModelVersion) -> list[Variant]:
@@ -214,12 +226,14 @@ def _release(
     now: datetime,
     reason: str,
     is_rollback: bool = False,
+    state: str = Release.State.WAITING,
 ) -> Release:
     return Release.objects.create(
         channel=channel,
         model_version=version,
         release_counter=_release_counter(version),
         variants=variants,
+        state=state,
         is_protected=_is_protected(version),
         is_rollback=is_rollback,
         reason=reason,

@@ -11,8 +11,10 @@
 | pause        | running                                   | paused      | releaser   |                                |
 | resume       | paused                                    | running     | releaser   |                                |
 | resume       | halted                                    | halted      | releaser   | asks for approval              |
+| resume       | running                                   | the same    | releaser   | of halted classes: the same    |
 | approve      | halted                                    | running     | releaser   | once resume was asked for      |
-| advance      | running                                   | running     | releaser   | `completed` after the last step|
+| approve      | running, paused                           | the same    | releaser   | of halted classes: the same    |
+| advance      | running                                   | running     | releaser   | `completed` after the last one |
 | approve_step | running, paused                           | the same    | releaser   | another person than an author  |
 | ramp         | running, paused                           | the same    | releaser   |                                |
 | supersede    | running, paused, halted                   | the same    | releaser   |                                |
@@ -94,12 +96,14 @@ TRANSITIONS: dict[tuple[Verb, State], frozenset[State]] = {
     (V.SUBMIT, S.DRAFT): frozenset({S.IN_REVIEW}),
     (V.APPROVE, S.IN_REVIEW): frozenset({S.IN_REVIEW, S.APPROVED}),
     (V.APPROVE, S.HALTED): frozenset({S.HALTED, S.RUNNING}),
+    **{(V.APPROVE, state): frozenset({state}) for state in _ACTIVE},
     **{(V.REJECT, state): frozenset({S.DRAFT}) for state in (S.IN_REVIEW, S.APPROVED, S.SCHEDULED)},
     (V.START, S.APPROVED): frozenset({S.SCHEDULED, S.RUNNING}),
     (V.START, S.SCHEDULED): frozenset({S.RUNNING}),
     (V.PAUSE, S.RUNNING): frozenset({S.PAUSED}),
     (V.RESUME, S.PAUSED): frozenset({S.RUNNING}),
     (V.RESUME, S.HALTED): frozenset({S.HALTED}),
+    (V.RESUME, S.RUNNING): frozenset({S.RUNNING}),
     (V.ADVANCE, S.RUNNING): frozenset({S.RUNNING, S.COMPLETED}),
     **{(verb, state): frozenset({state}) for verb in (V.APPROVE_STEP, V.RAMP, V.RERANDOMISE) for state in _ACTIVE},
     **{(V.SUPERSEDE, state): frozenset({state}) for state in _STARTED},

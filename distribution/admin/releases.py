@@ -201,7 +201,8 @@ def _why_not(choice: Choice) -> str:
         services.require_releasable(choice.version)
     except DomainError as error:
         return str(error)
-    newest = Release.objects.filter(channel=choice.channel, model_version__model=choice.version.model).first()
+    releases = Release.objects.to_channel().filter(channel=choice.channel)
+    newest = releases.filter(model_version__model=choice.version.model).first()
     if newest is not None and newest.model_version_id == choice.version.pk:
         return f"{choice.channel} has {choice.version} already; expected another version"
     return ""
@@ -232,9 +233,9 @@ def _way(request: HttpRequest, release: Release) -> dict[str, Any]:
         "can_release": access.holds(request, Role.RELEASER, release.channel.application_id),
         "is_waiting": is_waiting,
         "is_overtaken": is_waiting
-        and Release.objects.filter(
-            channel=release.channel, model_version__model=release.model_version.model, pk__gt=release.pk
-        ).exists(),
+        and Release.objects.to_channel()
+        .filter(channel=release.channel, model_version__model=release.model_version.model, pk__gt=release.pk)
+        .exists(),
         "revision": application.revisions.filter(published_at__isnull=False).first(),
         "way_url": reverse("admin:distribution_release_way", args=[release.pk]),
         "switch": release.channel.kill_switches.filter(

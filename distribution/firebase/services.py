@@ -165,7 +165,7 @@ def _release(model: FirebaseModel, actor: str, now: datetime) -> Release:
     _require_verified(model)
     assert model.version is not None
     channel, registered = _channel(model.application), model.version.model
-    newest = channel.releases.filter(model_version__model=registered).first()
+    newest = channel.releases.to_channel().filter(model_version__model=registered).first()
     if newest is None or newest.model_version_id != model.version_id:
         services.require_releasable(model.version)
         _lift(model, channel, registered, actor, now)
@@ -195,7 +195,7 @@ def _stop(model: FirebaseModel, slug: str, actor: str, now: datetime) -> None:
     """A kill switch on what was ever released under the name; nothing where nothing was."""
     channel = _channel(model.application)
     registered = model.application.registered_models.filter(slug=slug).first()
-    if registered is None or not channel.releases.filter(model_version__model=registered).exists():
+    if registered is None or not channel.releases.to_channel().filter(model_version__model=registered).exists():
         return
     if not channel.kill_switches.filter(model=registered, lifted_at__isnull=True).exists():
         services.engage_kill_switch(channel=channel, model=registered, actor=actor, now=now, reason=UNPUBLISHED)

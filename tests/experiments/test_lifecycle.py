@@ -11,11 +11,11 @@ from experiments.lifecycle import ROLES, TRANSITIONS, State, Verb, WrongState, r
 TABLE = {
     "edit": ("draft in_review approved scheduled", "draft", "editor"),
     "submit": ("draft", "in_review", "editor"),
-    "approve": ("in_review halted", "in_review approved halted running", "releaser"),
+    "approve": ("in_review running paused halted", "in_review approved running paused halted", "releaser"),
     "reject": ("in_review approved scheduled", "draft", "releaser"),
     "start": ("approved scheduled", "scheduled running", "releaser"),
     "pause": ("running", "paused", "releaser"),
-    "resume": ("paused halted", "running halted", "releaser"),
+    "resume": ("running paused halted", "running halted", "releaser"),
     "advance": ("running", "running completed", "releaser"),
     "approve_step": ("running paused", "running paused", "releaser"),
     "ramp": ("running paused", "running paused", "releaser"),

@@ -1,0 +1,85 @@
+"""From experiments' rows to what a channel's catalog says of them. Writes nothing."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from distribution.catalog import CatalogArm, CatalogExperiment, Holdback, Layer
+from experiments import models as rows
+from experiments.lifecycle import State
+from registry.models import Channel, RegisteredModel
+
+IsServable = Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class ServedExperiments:
+    """Of one model on one channel, as the rows say it; what of it can be served is asked with the versions in hand."""
+
+    experiments: tuple[rows.Experiment, ...]
+    held_back: rows.Holdback | None
+
+    @classmethod
+    def of(cls, channel: Channel, model: RegisteredModel) -> "ServedExperiments":
+        found = rows.Experiment.objects.served().filter(channel=channel, model=model).order_by("pk")
+        holdback = rows.Holdback.objects.filter(channel=channel, model=model, lifted_at=None)
+        return cls(tuple(found.select_related("layer")), holdback.select_related("version").first())
+
+    def versions(self) -> set[int]:
+        """Every version that an arm, an override or the holdback needs."""
+        numbers = {number for row in self.experiments for number in _versions(row) if number is not None}
+        return numbers | ({self.held_back.version.number} if self.held_back else set())
+
+    def catalogued(self, is_servable: IsServable) -> tuple[CatalogExperiment, ...]:
+        """Those all of whose arms can be served: an arm that waits for the publisher keeps the whole one waiting."""
+        return tuple(
+            _catalogued(row, phase)
+            for row in self.experiments
+            if (phase := row.phase) is not None and _all_servable(_versions(row), is_servable)
+        )
+
+    def holdback(self, is_servable: IsServable) -> Holdback | None:
+        row = self.held_back
+        if row is None or not is_servable(row.version.number):
+            return None
+        return Holdback(salt=row.salt, range=row.span, version=row.version.number)
+
+    def overrides(self, is_servable: IsServable) -> dict[str, int]:
+        """Version by the unit's key."""
+        found = {}
+        for row in self.experiments:
+            versions = {arm["name"]: arm["version"] for arm in row.arms}
+            for key, arm in row.overrides.order_by("unit_key").values_list("unit_key", "arm"):
+                number = versions.get(arm)
+                if number is not None and is_servable(number):
+                    found[key] = number
+        return found
+
+
+def _versions(row: rows.Experiment) -> Iterator[int | None]:
+    """Of its arms; None is the embedded model."""
+    return (arm["version"] for arm in row.arms)
+
+
+def _all_servable(numbers: Iterable[int | None], is_servable: IsServable) -> bool:
+    return all(number is None or is_servable(number) for number in numbers)
+
+
+def _catalogued(row: rows.Experiment, phase: rows.Phase) -> CatalogExperiment:
+    return CatalogExperiment(
+        slug=row.slug,
+        kind=row.kind,
+        state="halted" if row.state == State.HALTED else "running",
+        phase=phase.number,
+        layer=Layer(salt=phase.layer_salt, range=(phase.layer_first, phase.layer_end)),
+        arm_salt=phase.arm_salt,
+        arms=tuple(
+            CatalogArm(
+                name=arm.name,
+                version=arm.model_version.number if arm.model_version else None,
+                control=arm.is_control,
+                ranges=tuple((first, end) for first, end in arm.ranges),
+            )
+            for arm in phase.arms.select_related("model_version")
+        ),
+        halted_classes=frozenset(row.halted_classes),
+    )

@@ -1,0 +1,47 @@
+"""The verbs of experiments. REST views, admin actions, commands and tasks all call these.
+
+Each is one transaction: the row locked at the version its caller saw, the rules of `experiments.lifecycle`, one entry
+of the audit log with the whole state before and after, and a `PublishRequest` when devices must hear of it.
+"""
+
+from experiments.services.designing import create, edit, layer_of
+from experiments.services.due import advance_due, expire_exceptions, start_due
+from experiments.services.exceptions import clear_override, lift_holdback, set_holdback, set_override
+from experiments.services.ramping import advance, ramp, rerandomise, supersede
+from experiments.services.recording import SCHEDULE, subject, told
+from experiments.services.reviewing import approve, approve_step, reject, submit
+from experiments.services.running import archive, complete, halt, pause, resume, rollback, start
+from experiments.services.waiting import decision_for, plan_advice
+
+__all__ = [
+    "SCHEDULE",
+    "advance",
+    "advance_due",
+    "approve",
+    "approve_step",
+    "archive",
+    "clear_override",
+    "complete",
+    "create",
+    "decision_for",
+    "edit",
+    "expire_exceptions",
+    "halt",
+    "layer_of",
+    "lift_holdback",
+    "pause",
+    "plan_advice",
+    "ramp",
+    "reject",
+    "rerandomise",
+    "resume",
+    "rollback",
+    "set_holdback",
+    "set_override",
+    "start",
+    "start_due",
+    "subject",
+    "submit",
+    "supersede",
+    "told",
+]
