@@ -13,7 +13,7 @@
 | srm             | chi-square p below 0.001                                             | hold                     |
 | no data         | none for 24 h, or none at all 24 h after the phase began             | hold                     |
 | analysis errors | four in a row                                                        | hold                     |
-| progress        | time, sample (never less than one unit) or approval is missing               | inconclusive             |
+| progress        | time, sample (never less than one unit) or approval is missing       | inconclusive             |
 | –               | otherwise                                                            | advance                  |
 
 The worst action wins: rollback, halt, halt_class, hold, inconclusive, advance. All reasons are told, worst first.

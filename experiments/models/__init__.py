@@ -1,6 +1,6 @@
 """Who is in which arm, and what devices reported."""
 
-from experiments.models.events import DeviceEvent
+from experiments.models.events import DeviceEvent, Exposure, MetricRollup, SeenEvent
 from experiments.models.experiments import Approval, Experiment, ExperimentQuerySet, Override, Step
 from experiments.models.layers import Holdback, Layer, LayerAllocation
 from experiments.models.phases import Arm, Phase
@@ -11,10 +11,13 @@ __all__ = [
     "DeviceEvent",
     "Experiment",
     "ExperimentQuerySet",
+    "Exposure",
     "Holdback",
     "Layer",
     "LayerAllocation",
+    "MetricRollup",
     "Override",
     "Phase",
+    "SeenEvent",
     "Step",
 ]

@@ -151,12 +151,12 @@ class Stream:
 
 
 def stored(stack: Stack) -> int:
-    return int(stack.rows("SELECT count(*) FROM experiments_deviceevent")[0][0])
+    return int(stack.rows("SELECT count(*) FROM experiments_event")[0][0])
 
 
 def require_exactly_once(stack: Stack, accepted: set[str]) -> None:
     Stream(stack).wait_until_drained()
-    rows = stack.rows("SELECT event_id::text, duration_ms FROM experiments_deviceevent WHERE stage = 'inference'")
+    rows = stack.rows("SELECT event_id::text, duration_ms FROM experiments_event WHERE stage = 'inference'")
     ids = [event_id for event_id, _ in rows]
     assert len(ids) == len(set(ids))
     assert accepted - set(ids) == set()
@@ -222,5 +222,5 @@ def test_a_batch_that_can_never_be_stored_stops_none_behind_it(stack):
     assert answer.json() == {"accepted": EVENTS_PER_BATCH, "rejected": []}
     stream.wait_until_drained()
     assert stream.dead_letters() == dead + 1
-    rows = stack.rows("SELECT event_id::text FROM experiments_deviceevent WHERE stage IN ('fallback', 'rollback')")
+    rows = stack.rows("SELECT event_id::text FROM experiments_event WHERE stage IN ('fallback', 'rollback')")
     assert {event_id for (event_id,) in rows} == {event["id"] for event in good["events"]}

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import ingest
 from experiments.models import DeviceEvent
+from tests.factories import Clock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RECEIVED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -33,7 +34,7 @@ def append(stream, *events, sent_at="2026-11-22T12:00:00Z", **fields):
 
 @pytest.fixture
 def ingester(event_stream):
-    made = ingest.Ingester(event_stream)
+    made = ingest.Ingester(event_stream, Clock(RECEIVED))
     made.prepare()
     return made
 
@@ -57,11 +58,11 @@ def test_the_same_id_counts_once(event_stream, ingester):
 def test_a_crash_between_rows_and_acknowledgement_doubles_nothing(event_stream, ingester, monkeypatch):
     append(event_stream, event(), event())
 
-    def crash(*_arguments):
+    def crash(*_arguments, **_options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(event_stream, "xack", crash)
+        patch.setattr(event_stream, "pipeline", crash)
         with pytest.raises(KeyboardInterrupt):
             ingester.step()
     again = ingest.Ingester(event_stream)
@@ -77,7 +78,7 @@ def test_a_crash_before_the_rows_loses_nothing(event_stream, ingester, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(DeviceEvent.objects, "bulk_create", crash)
+        patch.setattr(ingest, "store", crash)
         with pytest.raises(KeyboardInterrupt):
             ingester.step()
     ingest.Ingester(event_stream).recover()

@@ -5,16 +5,19 @@ between, the same batch is read again and changes nothing. The device plane answ
 on disk, so an event that was accepted is in the stream or in the table.
 """
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
-from django.db import DataError, transaction
+from django.db import DataError, IntegrityError
+from django.utils import timezone
 from redis import Redis, ResponseError
 
-from experiments.models import DeviceEvent
+from experiments import partitions
+from experiments.ingest.placing import Placing
+from experiments.ingest.rows import Lines, lines_of, read_batch
+from experiments.ingest.store import adopt_earlier_events, store
 
 logger = logging.getLogger(__name__)
 STREAM = "aerogram:events"
@@ -29,11 +32,13 @@ Entry = tuple[bytes, Mapping[bytes, bytes]]
 class Ingester:
     """The one consumer of the stream's group. A restart under the same name gets back what was not acknowledged."""
 
-    def __init__(self, stream: "Redis") -> None:
-        self.stream = stream
+    def __init__(self, stream: "Redis", clock: Callable[[], datetime] = timezone.now) -> None:
+        self.stream, self.clock = stream, clock
+        self.placing = Placing(clock)
 
     def prepare(self) -> None:
-        """Make the group, from the stream's beginning, unless it is there."""
+        """Make the group, from the stream's beginning, and the partitions, unless they are there."""
+        partitions.make_ahead(self.clock())
         try:
             self.stream.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         except ResponseError as error:
@@ -66,30 +71,39 @@ class Ingester:
         return [entry for _, entries in answer for entry in entries] if answer else []
 
     def _store(self, entries: list[Entry]) -> int:
-        batches = [(entry, self._rows_or_dead_letter(entry)) for entry in entries]
+        self.placing.refresh()
+        batches = [(entry, self._lines_or_dead_letter(entry)) for entry in entries]
         try:
-            _insert([row for _, rows in batches for row in rows])
-        except DataError:  # one of them does not fit its column: find it, keep the others
-            for entry, rows in batches:
-                self._insert_or_dead_letter(entry, rows)
+            self._insert([lines for _, lines in batches])
+        except (DataError, IntegrityError):  # one of them does not fit its column: find it, keep the others
+            for entry, lines in batches:
+                self._insert_or_dead_letter(entry, lines)
         keys = [key for key, _ in entries]
         # Only now: a crash before this line makes the batch come again, and the event ids make that harmless.
-        self.stream.xack(STREAM, GROUP, *keys)
-        self.stream.xdel(STREAM, *keys)
+        with self.stream.pipeline(transaction=True) as both:
+            both.xack(STREAM, GROUP, *keys)
+            both.xdel(STREAM, *keys)
+            both.execute()
         return len(entries)
 
-    def _insert_or_dead_letter(self, entry: Entry, rows: list[DeviceEvent]) -> None:
+    def _insert(self, batches: list[Lines]) -> None:
+        store(batches, with_exposures=any(lines.experiments for lines in batches))
+
+    def _insert_or_dead_letter(self, entry: Entry, lines: Lines) -> None:
         try:
-            _insert(rows)
-        except DataError as error:
+            self._insert([lines])
+        except (DataError, IntegrityError) as error:
             self._put_aside(entry, error)
 
-    def _rows_or_dead_letter(self, entry: Entry) -> list[DeviceEvent]:
+    def _lines_or_dead_letter(self, entry: Entry) -> Lines:
         try:
-            return list(rows_of_batch(_texts(entry)))
-        except (ValueError, KeyError, TypeError) as error:
+            fields = _texts(entry)
+            batch, received_at = read_batch(fields)
+            placer = self.placing.placer(fields["application"], fields.get("unit", ""), batch.get("profile") or {})
+            return lines_of(batch, received_at, fields, placer)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._put_aside(entry, error)
-            return []
+            return Lines([], [], frozenset())
 
     def _put_aside(self, entry: Entry, error: Exception) -> None:
         key, fields = entry
@@ -106,51 +120,13 @@ def _texts(entry: Entry) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in entry[1].items()}
 
 
-def _insert(rows: list[DeviceEvent]) -> None:
-    """All of them or none; ids that are there already are passed over."""
-    with transaction.atomic():
-        DeviceEvent.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1000)
-
-
-def rows_of_batch(fields: Mapping[str, str]) -> Iterator[DeviceEvent]:
-    """The events of one stream entry as rows. Raises ValueError, KeyError or TypeError on what is no batch."""
-    batch = json.loads(fields["batch"])
-    received_at = datetime.fromisoformat(fields["received_at"])
-    skew = _skew(batch.get("sent_at"), received_at)
-    for event in batch["events"]:
-        yield DeviceEvent(
-            event_id=event["id"],
-            application=fields["application"],
-            unit=fields.get("unit", ""),
-            received_at=received_at,
-            at=min(_time(event["at"]) + skew, received_at),
-            stage=event["stage"],
-            outcome=event["outcome"],
-            model=event["model"],
-            version=event.get("version"),
-            variant=event.get("variant") or "",
-            duration_ms=event.get("ms"),
-            size_bytes=event.get("bytes"),
-            error=event.get("error") or "",
-            histogram=event.get("histogram"),
-            profile=batch.get("profile") or {},
-        )
-
-
-def _skew(sent_at: str | None, received_at: datetime) -> timedelta:
-    """How far the device's clock is behind ours, the travel time of the batch included."""
-    return received_at - _time(sent_at) if sent_at else timedelta(0)
-
-
-def _time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def run(connect: Callable[[], "Redis"], is_stopped: Callable[[], bool]) -> None:
     """Ingest until stopped. The caller handles a stream or database that is away by calling again."""
     ingester = Ingester(connect())
     ingester.prepare()
+    adopted = adopt_earlier_events()
+    if adopted:
+        logger.info("events of the table before partitions moved: rows=%d", adopted)
     ingester.recover()
     while not is_stopped():
         ingester.step()

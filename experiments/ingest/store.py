@@ -1,0 +1,125 @@
+"""Lines of events into their tables: COPY into a staging table, then one statement that counts each id once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from django.db import connection, transaction
+
+from experiments.ingest.rows import COLUMNS, MARKS, Lines
+
+_STAGING = f"""
+CREATE TEMPORARY TABLE IF NOT EXISTS arriving (
+    event_id uuid NOT NULL, application varchar(63) NOT NULL, unit varchar(200) NOT NULL,
+    received_at timestamptz NOT NULL, at timestamptz NOT NULL, stage varchar(20) NOT NULL, outcome varchar(20) NOT NULL,
+    model varchar(63) NOT NULL, version integer CHECK (version >= 0), variant varchar(63) NOT NULL,
+    duration_ms bigint CHECK (duration_ms >= 0), size_bytes bigint CHECK (size_bytes >= 0),
+    error varchar(200) NOT NULL, histogram bigint[], profile jsonb NOT NULL, phase_id bigint,
+    arm varchar(63) NOT NULL, device_class varchar(63) NOT NULL,
+    {", ".join(f"{name} {'boolean' if name.startswith('is_') else 'smallint'} NOT NULL" for name in MARKS)}
+) ON COMMIT DELETE ROWS
+"""
+_COPY = f"COPY arriving ({', '.join((*COLUMNS, *MARKS))}) FROM STDIN"
+_EVENTS = ", ".join(COLUMNS)
+# What is stored already adds nothing anywhere: `new` is all that later parts see.
+_STORE = """
+WITH fresh AS (
+    INSERT INTO experiments_seenevent (event_id, received_at) SELECT event_id, received_at FROM arriving
+    ON CONFLICT DO NOTHING RETURNING event_id
+), new AS (SELECT arriving.* FROM arriving JOIN fresh USING (event_id))
+"""
+_STORE_EVENTS = f"{_STORE} INSERT INTO experiments_event ({_EVENTS}) SELECT {_EVENTS} FROM new"  # noqa: S608  # constants
+_STORE_EXPOSURES = f"""{_STORE}, stored AS (
+    INSERT INTO experiments_event ({_EVENTS}) SELECT {_EVENTS} FROM new
+), outcome AS (
+    SELECT phase_id, unit, min(arm) AS arm, min(device_class) AS device_class,
+        coalesce(min(profile ->> 'os'), '') AS os, coalesce(min(profile ->> 'app_version'), '') AS app_version,
+        (min(at) AT TIME ZONE 'UTC')::date AS day,
+        min(at) FILTER (WHERE is_assigned) AS assigned_at,
+        max(reached) AS reached, max(at) FILTER (WHERE reached >= 0) AS progressed_at, max(failed) AS failed,
+        min(at) FILTER (WHERE is_crash) AS crashed_at, min(at) FILTER (WHERE is_load_failure) AS load_failed_at,
+        min(at) FILTER (WHERE is_fallback) AS fell_back_at, min(at) FILTER (WHERE is_integrity) AS integrity_at,
+        max(at) AS heard_at,
+        experiments_sum_counts(histogram) FILTER (WHERE histogram IS NOT NULL AND stage = 'inference') AS histogram
+    FROM new WHERE phase_id IS NOT NULL GROUP BY phase_id, unit
+)
+INSERT INTO experiments_exposure AS known (
+    phase_id, unit, arm, device_class, os, app_version, day, assigned_at, reached, progressed_at, failed, crashed_at,
+    load_failed_at, fell_back_at, integrity_at, heard_at, histogram, log_p95
+)
+SELECT phase_id, unit, arm, device_class, left(os, 63), left(app_version, 63), day, assigned_at, reached, progressed_at,
+    failed, crashed_at, load_failed_at, fell_back_at, integrity_at, heard_at, coalesce(histogram, '{{}}'),
+    experiments_log_p95(histogram)
+FROM outcome
+ON CONFLICT (phase_id, unit) DO UPDATE SET
+    assigned_at = least(known.assigned_at, excluded.assigned_at),
+    reached = greatest(known.reached, excluded.reached),
+    progressed_at = greatest(known.progressed_at, excluded.progressed_at),
+    failed = greatest(known.failed, excluded.failed),
+    crashed_at = least(known.crashed_at, excluded.crashed_at),
+    load_failed_at = least(known.load_failed_at, excluded.load_failed_at),
+    fell_back_at = least(known.fell_back_at, excluded.fell_back_at),
+    integrity_at = least(known.integrity_at, excluded.integrity_at),
+    heard_at = greatest(known.heard_at, excluded.heard_at),
+    histogram = CASE WHEN excluded.histogram = '{{}}' THEN known.histogram
+        ELSE experiments_add_counts(known.histogram, excluded.histogram) END,
+    log_p95 = CASE WHEN excluded.histogram = '{{}}' THEN known.log_p95
+        ELSE experiments_log_p95(experiments_add_counts(known.histogram, excluded.histogram)) END
+"""  # noqa: S608  # constants
+# Rows of the table before it was partitioned, which an ingester of an earlier version may still fill.
+_ADOPT = """
+WITH moved AS (
+    DELETE FROM experiments_deviceevent
+    WHERE event_id IN (SELECT event_id FROM experiments_deviceevent LIMIT %s) RETURNING *
+), fresh AS (
+    INSERT INTO experiments_seenevent (event_id, received_at) SELECT event_id, received_at FROM moved
+    ON CONFLICT DO NOTHING RETURNING event_id
+), stored AS (
+    INSERT INTO experiments_event (
+        event_id, application, unit, received_at, at, stage, outcome, model, version, variant, duration_ms, size_bytes,
+        error, histogram, profile, arm, device_class
+    )
+    SELECT event_id, application, unit, received_at, at, stage, outcome, model, version, variant, duration_ms,
+        size_bytes, error, CASE WHEN jsonb_typeof(histogram) = 'array'
+        THEN ARRAY(SELECT jsonb_array_elements_text(histogram)::bigint) END, profile, '', ''
+    FROM moved JOIN fresh USING (event_id)
+)
+SELECT count(*) FROM moved
+"""
+ADOPTED_AT_ONCE = 10_000
+
+
+def store(batches: Sequence[Lines], *, with_exposures: bool) -> None:
+    """All events or none; ids that are stored already are passed over. Raises django.db.DataError on what fits nowhere.
+
+    `with_exposures`: some event belongs to an arm, so that the outcomes of units are brought up to date as well.
+    """
+    text = _distinct(batches)
+    if not text:
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_STAGING)
+        with connection.wrap_database_errors:
+            cursor.copy_expert(_COPY, io.StringIO(text))
+        cursor.execute(_STORE_EXPOSURES if with_exposures else _STORE_EVENTS)
+
+
+def _distinct(batches: Sequence[Lines]) -> str:
+    """One line for each id: ON CONFLICT tells a row from those before, not from its twin in the same statement."""
+    lines: dict[str, str] = {}
+    for batch in batches:
+        lines.update(zip(batch.ids, batch.lines, strict=True))
+    return "".join(lines.values())
+
+
+def adopt_earlier_events() -> int:
+    """Move what stands in the table before partitions. Returns the number of rows; safe beside its old writer."""
+    total = 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(_ADOPT, [ADOPTED_AT_ONCE])
+            moved = int(cursor.fetchone()[0])
+        total += moved
+        if moved < ADOPTED_AT_ONCE:
+            return total
