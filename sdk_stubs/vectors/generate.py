@@ -208,6 +208,12 @@ def _catalog_json() -> dict[str, Any]:
             "halted": _model(
                 "halted", versions, current=3, experiments=[_experiment("ramp", "rollout", ramp, "halted")]
             ),
+            "class-halted": _model(
+                "class-halted",
+                versions,
+                current=3,
+                experiments=[_experiment("ramp", "rollout", ramp) | {"halted_classes": ["android-npu", "fallback"]}],
+            ),
             "compared": _model(
                 "compared",
                 versions,

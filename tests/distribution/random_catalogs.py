@@ -115,4 +115,5 @@ def _experiment(number: int, span: tuple[int, int], chance: random.Random) -> Ca
             CatalogArm("treatment", chance.choice([*VERSIONS, None]), False, (treatment,)),
             CatalogArm("control", chance.choice([*VERSIONS, None]), True, (control,)),
         ),
+        halted_classes=frozenset(chance.choice([(), (), ("class-0",), ("class-1", "fallback")])),
     )

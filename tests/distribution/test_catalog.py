@@ -116,7 +116,7 @@ def test_the_document_of_the_vectors_is_reproduced_to_the_letter():
 def test_references_name_every_manifest_once():
     catalog = Catalog.from_json(DOCUMENT)
     paths = [reference.path for reference in catalog.references()]
-    assert len(paths) == len(set(paths)) == 7 * 10 + 1
+    assert len(paths) == len(set(paths)) == 8 * 10 + 1
 
 
 def test_the_key_of_an_override_hides_the_unit():
