@@ -23,6 +23,8 @@ from registry.conversion.worker.progress import PROGRESS_FILE
 
 GIB = 1024**3
 WATCH_SECONDS = 0.1
+FIRST_LOOK_SECONDS = 0.02  # until the job itself has started: it may be over before the next look
+END_LOOK_SECONDS = 0.01  # a look at the end alone costs next to nothing, and a recipe may take less than half a second
 HEARTBEAT_SECONDS = 1.0
 DISK_SECONDS = 0.5
 END_SECONDS = 5.0
@@ -36,9 +38,9 @@ STEP_CHARACTERS = 80
 # Printed on every run of libraries that work: they would push the one line that matters out of the tail.
 NOISE = (
     "INFO: ",
+    "Failed to load _ML",
     "WARNING:coremltools:Failed to load _ML",
     "WARNING:coremltools:TensorFlow version",
-    "WARNING:coremltools:scikit-learn version",
 )
 OUT_OF_MEMORY_MARKS = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "ResourceExhausted", "out of memory")
 
@@ -225,7 +227,8 @@ def _watch(worker: Worker, job: Job, limits: Limits, on_heartbeat: OnHeartbeat) 
             disk = disk_usage((job.output, job.scratch), limits.disk_files)
             stopped_for = stopped_for or _beyond_on_disk(disk, limits)
             next_look = time.monotonic() + DISK_SECONDS
-        time.sleep(0 if stopped_for else WATCH_SECONDS)
+        if not stopped_for:
+            _wait_for_end(worker.process.pid, WATCH_SECONDS if peak else FIRST_LOOK_SECONDS)
     worker.kill()
     disk = disk_usage((job.output, job.scratch), limits.disk_files)
     seconds = time.monotonic() - started
@@ -257,6 +260,13 @@ def _beyond_on_disk(disk: DiskUsage, limits: Limits) -> Failure | None:
 def _has_ended(pid: int) -> bool:
     """True when the process is a zombie; it stays one, so that its number is not given away."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _wait_for_end(pid: int, seconds: float) -> None:
+    """Return when the process has ended, or after that time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not _has_ended(pid):
+        time.sleep(END_LOOK_SECONDS)
 
 
 def _kill(pid: int) -> None:

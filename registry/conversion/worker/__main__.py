@@ -3,8 +3,10 @@
 Exit status 0 means that result.json holds a report, also of a failure; any other end is the runner's to interpret.
 """
 
+import gc
 import importlib
 import json
+import os
 import sys
 import traceback
 from dataclasses import replace
@@ -19,6 +21,8 @@ from registry.conversion.worker.job import Job, WorkerError, write_result
 from registry.conversion.worker.refusals import first_sentence
 
 WITH_TENSORFLOW = frozenset(trace.step for trace in TRACES.values())
+# Imported by the converters where it is installed, for models and plots that are none of ours: 4 s of a trace.
+SPARED = ("matplotlib", "pandas", "sklearn")
 STEPS = WITH_TENSORFLOW | {*ADOPTION_STEPS.values(), "optimise", "verify"}
 
 
@@ -26,13 +30,16 @@ def main(job_file: Path) -> None:
     data = json.loads(job_file.read_text("utf-8"))
     isolation = confine.apply(data["confinement"])
     job = Job.from_json(data["job"])
-    # coremltools imports it, for converters of scikit-learn's own models, which are no source here: 3 s each time.
-    sys.modules["sklearn"] = None  # type: ignore[assignment]
-    if job.step not in WITH_TENSORFLOW:
-        # Otherwise coremltools imports TensorFlow where it is installed: 5 s and 600 MB that these steps never need.
-        sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    spare_imports(job.step)
     report = run(job, isolation)
     write_result(job.scratch, replace(report, notes=report.notes + isolation.notes))
+
+
+def spare_imports(step: str) -> None:
+    """Make converters see what they would import without need as not installed."""
+    # coremltools imports TensorFlow where it finds it: 2 s and 500 MB that only traces need.
+    spared = SPARED if step in WITH_TENSORFLOW else (*SPARED, "tensorflow")
+    sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]
 
 
 def run(job: Job, isolation: confine.Isolation) -> Report:
@@ -60,8 +67,18 @@ def run(job: Job, isolation: confine.Isolation) -> Report:
 def step_module(step: str) -> Any:
     if step not in STEPS:
         raise WorkerError("unknown_step", f"expected a step among {', '.join(sorted(STEPS))}; got {step!r}")
-    return importlib.import_module(f"registry.conversion.worker.{step}")
+    # What imports make stays: looking through it for garbage while it grows takes longer than some of them.
+    gc.disable()
+    try:
+        return importlib.import_module(f"registry.conversion.worker.{step}")
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The result is written, and nobody needs TensorFlow taken down in order, which takes half a second.
+    os._exit(0)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,23 @@ def printed(program: str, *arguments: object, hash_seed: int = 0) -> Any:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(("step", "loaded"), [("optimise", []), ("trace", ["tensorflow"])])
+def test_the_converter_loads_nothing_that_it_only_takes_where_it_finds_it(step: str, loaded: list[str]) -> None:
+    program = f"""
+        import json, sys
+        from registry.conversion.worker import __main__ as worker
+        worker.spare_imports({step!r})
+        import coremltools
+        found = ["matplotlib", "pandas", "sklearn", "tensorflow"]
+        print(json.dumps([name for name in found if sys.modules.get(name)]))
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, timeout=300, check=True, env=environment
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == loaded
 
 
 @pytest.fixture(scope="module")
