@@ -1,12 +1,17 @@
 """What a release must be, whoever wants it: something for every device, nothing too new for it, no code."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from distribution import errors
 from registry.blob_store import blob_store
 from registry.device_classes import Selector, compare_versions
 from registry.inspection.archive import MAGIC_BYTES, NATIVE_SUFFIXES, is_native
+from registry.inspection.errors import InspectionError
+from registry.inspection.runtime_needs import needed_runtime
 from registry.models import Application, Variant
+
+# Systems that Core ML's versions of iOS count for; an empty condition on the system says nothing of its version.
+IOS_NUMBERED = frozenset({"ios", "ipados", "tvos"})
 
 
 def require_shippable(application: Application, variants: Iterable[Variant]) -> None:
@@ -27,18 +32,54 @@ def _require_fallback(application: Application) -> None:
 
 
 def _require_runnable(application: Application, variant: Variant) -> None:
-    """`min_runtime_version` was read from the produced file; a class may not promise it to older runtimes."""
-    needed = variant.min_runtime_version
-    for row in application.device_classes.all() if needed else ():
-        selector = row.as_rule().selector
-        newest = selector.runtime_version_max
-        if variant.name not in row.variants or variant.runtime not in selector.runtime or newest is None:
-            continue
-        if compare_versions(newest, needed) < 0:
+    """What a class declares of its devices' runtime must be enough for each variant that it prefers.
+
+    | the class says          | refused when the file needs                                                       |
+    |-------------------------|-----------------------------------------------------------------------------------|
+    | runtime_version_max     | more: none of its devices could run it                                             |
+    | runtime_version_min     | more, and the variant does not say so itself: some devices would get it in vain    |
+    | os_version_max, for iOS | a newer iOS, of a Core ML variant, whose runtime is the system's                   |
+    """
+    rules = [row.as_rule() for row in application.device_classes.all() if variant.name in row.variants]
+    bounds = [(rule.name, *bound) for rule in rules for bound in _declared(rule.selector, variant.runtime)]
+    needed = _needed(variant) if bounds else ""
+    for name, fact, version, is_newest in bounds:
+        own = variant.min_runtime_version
+        stands_in_catalog = bool(own) and compare_versions(own, needed) >= 0
+        if compare_versions(version, needed) < 0 and (is_newest or not stands_in_catalog):
             raise errors.RuntimeTooOld(
-                f"expected {variant} to run on {variant.runtime} up to {newest}, as device class {row.name} declares; "
-                f"its file needs {needed}"
+                f"expected {variant} to run on the devices of class {name}: its file needs {variant.runtime} {needed}, "
+                f"the class has {fact} {version}"
             )
+
+
+def _declared(selector: Selector, runtime: str) -> Iterator[tuple[str, str, bool]]:
+    """(the condition's name, its version, whether it is the newest that the class has)."""
+    if selector.runtime and runtime not in selector.runtime:
+        return
+    if selector.runtime_version_max is not None:
+        yield "runtime_version_max", selector.runtime_version_max, True
+    if selector.runtime_version_min is not None:
+        yield "runtime_version_min", selector.runtime_version_min, False
+    is_ios = bool(selector.os) and set(selector.os) <= IOS_NUMBERED
+    if runtime == "coreml" and is_ios and selector.os_version_max is not None:
+        yield "os_version_max", selector.os_version_max, True
+
+
+def _needed(variant: Variant) -> str:
+    """The newer of what the conversion recorded and what its files say."""
+    needed = str(variant.min_runtime_version)
+    for file in variant.files.select_related("artifact"):
+        if not file.path.endswith((".tflite", ".onnx")):
+            continue
+        with blob_store().local_file(file.artifact.sha256) as path:
+            try:
+                found = needed_runtime(path, variant.runtime)
+            except InspectionError as error:
+                raise errors.RuntimeTooOld(f"{variant}, {file.path}: {error}") from error
+        if compare_versions(found, needed) > 0:
+            needed = found
+    return needed
 
 
 def _require_no_native_code(variant: Variant) -> None:

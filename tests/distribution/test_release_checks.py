@@ -1,12 +1,20 @@
 """What is refused at release, and chips that go by several names."""
 
+import doctest
+from typing import NamedTuple
+
 import pytest
+from tflite import BuiltinOperator
 
 from distribution import errors, services
 from registry.device_classes import DeviceClass, DeviceProfile, Selector, match, with_all_soc_names
+from registry.inspection import runtime_needs
+from registry.inspection.runtime_needs import litert_needed
+from registry.inspection.source import Operator
 from registry.soc_names import canonical, spellings
 from tests import factories
 from tests.factories import NOW
+from tests.registry.inspection.builders import ModelPlan
 
 
 @pytest.fixture
@@ -17,6 +25,15 @@ def version(services, own_store):
 def release(version):
     channel = version.model.application.channels.get()
     return services.publish(channel=channel, version=version, actor="ada", now=NOW)
+
+
+class Opsets(NamedTuple):
+    details: dict
+
+
+def change_class(version, name, selector, variants):
+    classes = version.model.application.device_classes
+    assert classes.filter(name=name).update(selector=selector, variants=variants)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -32,10 +49,76 @@ class TestRelease:
         selector = {"runtime": ["coreml"]} | ({"runtime_version_max": newest} if newest else {})
         version.model.application.device_classes.filter(name="ios-coreml").update(selector=selector)
         if is_refused:
-            with pytest.raises(errors.RuntimeTooOld, match=r"up to 1, as device class ios-coreml"):
+            with pytest.raises(errors.RuntimeTooOld, match=r"class ios-coreml: .* has runtime_version_max 1$"):
                 release(version)
         else:
             assert release(version)
+
+    @pytest.mark.parametrize(
+        ("selector", "told"),
+        [
+            ({"runtime": ["litert"], "runtime_version_max": "0.2.8"}, "runtime_version_max 0.2.8"),
+            ({"runtime_version_max": "0.2.8"}, "runtime_version_max 0.2.8"),
+            ({"runtime": ["litert"], "runtime_version_min": "0.2.8"}, "runtime_version_min 0.2.8"),
+            ({"runtime": ["litert"], "runtime_version_min": "0.2.9", "runtime_version_max": "2.3"}, None),
+            ({"runtime": ["litert"], "runtime_version_min": "1.4"}, None),
+            ({"runtime": ["coreml"], "runtime_version_max": "1"}, None),
+            ({"runtime": ["litert"]}, None),
+        ],
+    )
+    def test_operators_of_a_tflite_file_against_the_class(self, version, selector, told):
+        """GELU came with TensorFlow Lite 2.9."""
+        factories.variant(
+            version, "tflite-float16", {"model.tflite": ModelPlan(operator_codes=[(127, BuiltinOperator.GELU)]).build()}
+        )
+        change_class(version, "android-high", selector, ["tflite-float16"])
+        if told is None:
+            assert release(version)
+        else:
+            with pytest.raises(errors.RuntimeTooOld) as refused:
+                release(version)
+            assert str(refused.value) == (
+                "expected digits:1 tflite-float16 to run on the devices of class android-high: "
+                f"its file needs litert 0.2.9, the class has {told}"
+            )
+
+    @pytest.mark.parametrize(("newest", "is_refused"), [("1.11", True), ("1.12", False)])
+    def test_the_operator_set_of_an_onnx_file_against_the_class(self, version, newest, is_refused, monkeypatch):
+        monkeypatch.setattr(runtime_needs, "inspect_onnx", lambda path: Opsets({"opsets": {"": 17}}))
+        factories.variant(version, "onnx-float32", {"model.onnx": b"onnx"})
+        change_class(
+            version, "android-high", {"runtime": ["onnxruntime"], "runtime_version_max": newest}, ["onnx-float32"]
+        )
+        if is_refused:
+            with pytest.raises(errors.RuntimeTooOld, match=r"needs onnxruntime 1\.12, the class has .* 1\.11"):
+                release(version)
+        else:
+            assert release(version)
+
+    @pytest.mark.parametrize(
+        ("selector", "is_refused"),
+        [
+            ({"os": ["ios"], "runtime": ["coreml"], "os_version_max": "15.9"}, True),
+            ({"os": ["ios"], "runtime": ["coreml"], "os_version_max": "16"}, False),
+            ({"os": ["macos"], "runtime": ["coreml"], "os_version_max": "12"}, False),
+            ({"os": ["ios"], "runtime": ["coreml"], "runtime_version_min": "14"}, False),
+        ],
+    )
+    def test_the_specification_of_a_core_ml_package_against_the_system(self, version, selector, is_refused):
+        """The last line: devices with less are passed over one by one, for the variant says what it needs."""
+        assert factories.variant(version, "coreml-fp16").min_runtime_version == "16.0"
+        change_class(version, "ios-coreml", selector, ["coreml-fp16"])
+        if is_refused:
+            with pytest.raises(errors.RuntimeTooOld, match=r"needs coreml 16.0, the class has os_version_max 15\.9"):
+                release(version)
+        else:
+            assert release(version)
+
+    def test_a_file_that_cannot_be_read_is_not_promised_to_any_runtime(self, version):
+        factories.variant(version, "tflite-float16", {"model.tflite": b"no model"})
+        change_class(version, "android-high", {"runtime_version_min": "1"}, ["tflite-float16"])
+        with pytest.raises(errors.RuntimeTooOld, match="TFL3"):
+            release(version)
 
     @pytest.mark.parametrize(
         ("path", "content"), [("lib.so", b"anything"), ("weights.bin", b"\x7fELF" + bytes(60)), ("x.apk", b"PK")]
@@ -79,3 +162,24 @@ def test_runtime_bounds(version, inside):
     bounded = DeviceClass("a", Selector(runtime_version_min="2", runtime_version_max="2.5"), ("tflite-float32",))
     found = match(DeviceProfile("android", runtime_version=version), [bounded]).device_class
     assert (found is not None) is inside
+
+
+@pytest.mark.parametrize(
+    ("operators", "written", "needed"),
+    [
+        ([], "", ""),
+        ([("ADD", "1")], "", "0.1.5"),
+        ([("ADD", "1"), ("CONV_2D", "6")], "", "0.2.9"),
+        ([("ADD", "1")], "2.14.0", "0.2.14"),
+        ([("FULLY_CONNECTED", "12")], "2.3.0", "0.2.13"),
+        ([("STABLEHLO_ADD", "1")], "", "0.2.13"),
+        ([("ADD", "0")], "junk", "0.2.13"),
+        ([], "2.18.0", "1.0.1"),
+    ],
+)
+def test_what_a_tflite_file_needs(operators, written, needed):
+    assert litert_needed([Operator(*each, 1) for each in operators], written) == needed
+
+
+def test_the_examples_of_runtime_needs():
+    assert doctest.testmod(runtime_needs).failed == 0
