@@ -329,6 +329,20 @@ class ControlPlane:
     def device_classes(self) -> list[dict[str, Any]]:
         return self._list("device-classes")
 
+    def device_class(self, name: str) -> dict[str, Any]:
+        return self._ask("GET", f"device-classes/{name}")  # type: ignore[no-any-return]
+
+    def save_device_class(self, body: dict[str, Any], *, is_new: bool) -> dict[str, Any]:
+        if is_new:
+            return self._make("device-classes", body)
+        return self._change("PUT", f"device-classes/{body['name']}", body)  # type: ignore[no-any-return]
+
+    def order_device_classes(self, names: list[str]) -> list[dict[str, Any]]:
+        return self._change("PUT", "device-classes", {"order": names})  # type: ignore[no-any-return]
+
+    def delete_device_class(self, name: str) -> None:
+        self._change("DELETE", f"device-classes/{name}")
+
     def match(self, profile: dict[str, Any]) -> dict[str, Any]:
         return self._ask("POST", "device-class-match", json=profile)  # type: ignore[no-any-return]
 
@@ -370,6 +384,26 @@ class ControlPlane:
 
     def revoke_token(self, token: int) -> None:
         self._ask("DELETE", f"/tokens/{token}")
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        return self._list("webhooks")
+
+    def create_webhook(self, name: str, url: str, event_types: list[str]) -> dict[str, Any]:
+        """Without a key of idempotency: the answer holds a secret, which is never kept."""
+        return self._ask("POST", "webhooks", json={"name": name, "url": url, "event_types": event_types})  # type: ignore[no-any-return]
+
+    def change_webhook(self, name: str, url: str, event_types: list[str]) -> dict[str, Any]:
+        return self._change("PUT", f"webhooks/{name}", {"url": url, "event_types": event_types})  # type: ignore[no-any-return]
+
+    def delete_webhook(self, name: str) -> None:
+        self._change("DELETE", f"webhooks/{name}")
+
+    def webhook_deliveries(self, name: str, state: str | None) -> list[dict[str, Any]]:
+        return self._list(f"webhooks/{name}/deliveries", {"state": state} if state else None)
+
+    def act_on_webhook(self, name: str, act: str) -> dict[str, Any]:
+        """`test`, `rotate-secret` or `deliveries/{id}/redeliver`."""
+        return self._ask("POST", f"webhooks/{name}/{act}")  # type: ignore[no-any-return]
 
     def _list(
         self, path: str, conditions: dict[str, str] | None = None, most: int | None = None

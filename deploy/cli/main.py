@@ -10,7 +10,18 @@ from typing import Any
 
 import click
 
-from deploy.cli import administration, channels, conversions, importing, lists, publisher, tree, trust, views
+from deploy.cli import (
+    administration,
+    channels,
+    conversions,
+    device_classes,
+    importing,
+    lists,
+    publisher,
+    tree,
+    trust,
+    views,
+)
 from deploy.cli.client import ApiError, ControlPlane
 from deploy.cli.group import NOT_CONVERTED, cli, console, verb
 
@@ -19,6 +30,7 @@ __all__ = [
     "channels",
     "cli",
     "conversions",
+    "device_classes",
     "importing",
     "lists",
     "main",
