@@ -75,21 +75,12 @@ def describe() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "granian": version("granian"),
-        "event_loop": _event_loop(),
+        "uvicorn": version("uvicorn"),
+        "httptools": version("httptools"),
+        "event_loop": f"uvloop {version('uvloop')}",
         "nginx": _first_line(["nginx", "-v"]).rpartition("/")[2],
         "wrk": _first_line(["wrk", "-v"]).partition(" [")[0].removeprefix("wrk "),
     }
-
-
-def _event_loop() -> str:
-    """What granian's `--loop auto` takes."""
-    for name in ("rloop", "uvloop"):
-        try:
-            return f"{name} {version(name)}"
-        except ImportError:
-            continue
-    return "asyncio"
 
 
 def _processor() -> str:

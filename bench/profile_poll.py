@@ -20,11 +20,11 @@ import click
 from bench.published import APPLICATION, CHANNEL, MODEL, POLL_PATH, phones, publish
 from distribution.decision import Decision, decide
 from distribution.device_plane.app import create_app
-from distribution.device_plane.poll import PRIVATE, BoundedCache, Prepared, render, same_etag
-from distribution.device_plane.query import parse_query, read_unit
+from distribution.device_plane.poll import PRIVATE, render, same_etag
+from distribution.device_plane.query import PollQuery, parse_query, read_unit
 from distribution.device_plane.tree import LocalTree
 from experiments.bucketing import bucket
-from registry.device_classes import match
+from registry.device_classes import Match, match
 from tests.simulators import MemorySink
 
 if TYPE_CHECKING:
@@ -45,8 +45,13 @@ class Polled:
     scope: dict[str, Any]
     query: bytes
     unit: str
-    prepared: Prepared
+    parsed: PollQuery
+    matched: Match
     decision: Decision
+
+    @property
+    def target(self) -> bytes:
+        return POLL_PATH.encode() + b"?" + self.query
 
 
 class Driver:
@@ -66,11 +71,10 @@ class Driver:
         headers = [(b"host", b"127.0.0.1"), (b"user-agent", b"aerogram-bench"), (b"aerogram-unit", unit.encode())]
         scope = {"type": "http", "method": "GET", "path": POLL_PATH, "query_string": query, "headers": headers}
         parsed = parse_query(query, MODEL)
-        prepared = Prepared(parsed, match(parsed.profile, self.channel.catalog.device_classes))
-        return Polled(scope, query, unit, prepared, self.decide(prepared, unit))
+        matched = match(parsed.profile, self.channel.catalog.device_classes)
+        return Polled(scope, query, unit, parsed, matched, self.decide(parsed, matched, unit))
 
-    def decide(self, prepared: Prepared, unit: str) -> Decision:
-        query, matched = prepared
+    def decide(self, query: PollQuery, matched: Match, unit: str) -> Decision:
         return decide(query.profile, unit, MODEL, self.channel.catalog, query.current.get(MODEL), matched=matched)
 
     def call(self, polled: Polled) -> None:
@@ -109,36 +113,21 @@ def stages(driver: Driver) -> dict[str, float]:
     requests, plane, channel, state = driver.requests, driver.app, driver.channel, driver.state
     for polled in requests:
         driver.call(polled)
+        plane.fast_lane.answer(b"GET", polled.target, polled.scope["headers"], b"")
     etag = b'"' + b"0" * 64 + b'"'
-    key_of = _answer_key(driver)
-    cache: BoundedCache[int] = BoundedCache(8_192, 2**30)
-    for polled in requests:
-        cache.put(key_of(polled), 1, 1)
+    poll, lane = plane.poll, plane.fast_lane
+    plans = {each.query: poll.prepare(channel, each.query, MODEL).plans[0] for each in requests}
     timed = {
-        "route (split and match the path)": lambda each: each.scope["path"].split("/"),
-        "headers (dict)": lambda each: dict(each.scope["headers"]),
         "unit (read and check)": lambda each: read_unit(each.unit.encode()),
-        "query and class (cache hit)": lambda each: plane.poll._prepare(channel, each.query, MODEL),  # noqa: SLF001
-        "decide": lambda each: driver.decide(each.prepared, each.unit),
-        "answer (key and cache hit)": lambda each: cache.get(key_of(each)),
+        "target understood (cache hit)": lambda each: lane._target(each.target),  # noqa: SLF001
+        "plan (two hashes, a branch each)": lambda each: plans[each.query].outcome(each.unit),
         "tags (304 only)": lambda _: same_etag(etag, etag),
+        "fast lane, whole": lambda each: lane.answer(b"GET", each.target, each.scope["headers"], b""),
+        "without plan: decide": lambda each: driver.decide(each.parsed, each.matched, each.unit),
+        "without fast lane: Poll.answer": lambda e: poll.answer(state, channel, e.query, MODEL, e.unit),
+        "without fast lane: application": driver.call,
     }
-    figures = {name: microseconds(stage, requests) for name, stage in timed.items()}
-    answer = plane.poll.answer
-    figures["Poll.answer, whole"] = microseconds(lambda e: answer(state, channel, e.query, MODEL, e.unit), requests)
-    figures["application, whole"] = microseconds(driver.call, requests)
-    return figures
-
-
-def _answer_key(driver: Driver) -> Callable[[Polled], object]:
-    serial, revision = driver.channel.serial, driver.state.revision
-
-    def key_of(polled: Polled) -> object:
-        decisions = [polled.decision]
-        outcomes = tuple([(d[0], *d[2:8]) for d in decisions])
-        return (serial, revision, False, polled.prepared.query.models, outcomes)
-
-    return key_of
+    return {name: microseconds(stage, requests) for name, stage in timed.items()}
 
 
 def inside_decide(driver: Driver) -> dict[str, float]:
@@ -154,7 +143,7 @@ def cold(driver: Driver) -> dict[str, float]:
 
     return {
         "parse the query": microseconds(lambda each: parse_query(each.query, MODEL), driver.requests),
-        "match 10 classes": microseconds(lambda e: match(e.prepared.query.profile, classes), driver.requests),
+        "match 10 classes": microseconds(lambda e: match(e.parsed.profile, classes), driver.requests),
         "render": microseconds(rendered, driver.requests),
     }
 

@@ -12,10 +12,10 @@ from deploy.dev.children import Part
 from deploy.dev.layout import CHECKOUT, Layout, secret
 
 PUBLISHER_KEYS = "AEROGRAM_PUBLISHER_KEYS_DIR"
-_GRANIAN = [sys.executable, "-m", "granian"]
+_GRANIAN = [sys.executable, "-m", "granian", "--no-ws", "--interface", "wsgi"]
+_DEVICE = [sys.executable, "-m", "deploy.device_server"]
 _CELERY = [sys.executable, "-m", "celery", "-A", "deploy.celery"]
 _WEB = "deploy.wsgi:application"
-_DEVICE = "deploy.device_plane:application"
 _MANAGE = [sys.executable, "manage.py"]
 
 
@@ -80,10 +80,8 @@ def programs(layout: Layout, addresses: Addresses, variables: Mapping[str, str])
     publisher = os.environ.get(PUBLISHER_KEYS) or str(layout.publisher_keys)
     beat = ["beat", "--schedule", str(layout.run / "beat-schedule"), "--pidfile", ""]
     return [
-        _plane(
-            "web", addresses, ["--interface", "wsgi", "--blocking-threads", "4", "deploy.wsgi:application"], variables
-        ),
-        _plane("device", addresses, ["--interface", "asgi", "deploy.device_plane:application"], variables),
+        _plane("web", addresses, [*_GRANIAN, "--blocking-threads", "4", _WEB], variables),
+        _plane("device", addresses, _DEVICE, variables),
         manage("signer", "run_signer", variables={**variables, PUBLISHER_KEYS: publisher}),
         manage("ingester", "ingest_events", variables=variables),
         _celery("worker", _worker("worker", "default,publish,light", 2), variables),
@@ -108,11 +106,11 @@ def answers(host: str, port: int, path: str = "/healthz") -> Callable[[], bool]:
     return ask
 
 
-def _plane(name: str, addresses: Addresses, arguments: list[str], variables: Mapping[str, str]) -> Part:
+def _plane(name: str, addresses: Addresses, command: list[str], variables: Mapping[str, str]) -> Part:
     port = addresses.web_port if name == "web" else addresses.device_port
     return Part(
         name=name,
-        command=[*_GRANIAN, "--host", addresses.bind, "--port", str(port), "--no-ws", *arguments],
+        command=[*command, "--host", addresses.bind, "--port", str(port)],
         environment=variables,
         working_folder=CHECKOUT,
         is_ready=answers(addresses.local, port),

@@ -18,6 +18,7 @@ from distribution.device_plane.events import (
     read_batch,
     too_large,
 )
+from distribution.device_plane.fast_lane import FastLane
 from distribution.device_plane.files import Download, Files, files_unavailable
 from distribution.device_plane.firebase import Facade
 from distribution.device_plane.poll import Headers, Poll, same_etag
@@ -82,6 +83,7 @@ class DevicePlane:
         self.loader = ThreadPoolExecutor(1, thread_name_prefix="revision")
         self.files = Files(tree, self.executor)
         self.poll = Poll()
+        self.fast_lane = FastLane(self.applications, self.poll)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -94,18 +94,10 @@ def free_port() -> int:
 
 
 def plane_of(folder: Path, port: int) -> Child:
-    arguments = [
-        "--interface",
-        "asgi",
-        "--host",
-        ports.LOOPBACK,
-        "--port",
-        str(port),
-        "deploy.device_plane:application",
-    ]
+    arguments = ["--host", ports.LOOPBACK, "--port", str(port)]
     part = Part(
         name="device-plane",
-        command=[sys.executable, "-m", "granian", *arguments],
+        command=[sys.executable, "-m", "deploy.device_server", *arguments],
         environment={
             "PATH": os.environ["PATH"],
             "BLOB_STORE_URL": (folder / "blobs").as_uri(),

@@ -206,7 +206,6 @@ def served(world, phones, s3_url, tmp_path):
     """The device plane as a process of its own, told of the bucket by its environment; its address."""
     port, held = ports.reserve()
     held.close()
-    arguments = ["--interface", "asgi", "--port", str(port), "deploy.device_plane:application"]
     variables = {
         "PATH": os.environ["PATH"],
         "BLOB_STORE_URL": s3_url,
@@ -218,7 +217,7 @@ def served(world, phones, s3_url, tmp_path):
     url = f"http://{ports.LOOPBACK}:{port}"
     part = Part(
         name="device-plane",
-        command=[sys.executable, "-m", "granian", *arguments],
+        command=[sys.executable, "-m", "deploy.device_server", "--port", str(port)],
         environment=variables,
         working_folder=Path(__file__).parents[2],
         is_ready=lambda: _serves(url),
