@@ -136,6 +136,10 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-blob-store": {"task": "registry.tasks.sweep_blob_store", "schedule": timedelta(hours=6)},
     "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=5)},
     "perform-due-requests": {"task": "distribution.tasks.perform_due_requests", "schedule": timedelta(seconds=10)},
+    "perform-due-experiments": {
+        "task": "experiments.tasks.perform_due_experiments",
+        "schedule": timedelta(seconds=10),
+    },
     "renew-online-roles": {"task": "distribution.tasks.renew_online_roles", "schedule": timedelta(hours=1)},
     "settle-firebase-models": {
         "task": "distribution.tasks.settle_firebase_models",

@@ -1,12 +1,12 @@
 """When a plan goes on to its next step, and what it waits for until then. Pure.
 
-| condition of the present step                         | asked for of      | not met   |
-|--------------------------------------------------------|-------------------|-----------|
-| it was held for `hold_seconds`                         | every step        | `time`    |
-| the smallest arm of the phase has `min_units` units    | monitored steps   | `sample`  |
-| the latest analysis says `advance`                     | monitored steps   | `verdict` |
-| enough other people approved                           | where it says so  | `approval`|
-| a step follows, or a rollout has reached everybody     | every step        | `end`     |
+| condition of the present step                       | asked for of     | not met    |
+|-----------------------------------------------------|------------------|------------|
+| it was held for `hold_seconds`                      | every step       | `time`     |
+| the smallest arm of the phase has `min_units` units | monitored steps  | `sample`   |
+| the latest analysis says `advance`                  | monitored steps  | `verdict`  |
+| enough other people approved                        | where it says so | `approval` |
+| a step follows, or a rollout has reached everybody  | every step       | `end`      |
 
 All at once: time alone never advances. No analysis is a verdict of `hold`, so that silence holds.
 """
@@ -17,27 +17,19 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-
-class Verdict(StrEnum):
-    """What the analysis of the present phase says."""
-
-    ADVANCE = "advance"
-    HOLD = "hold"
-    INCONCLUSIVE = "inconclusive"
-    HALT = "halt"
-    ROLLBACK = "rollback"
+from experiments.policy import Action
 
 
-class Evidence(NamedTuple):
-    """What is known of the present phase. `units`: of its smallest arm. `as_of` None: nothing was analysed yet."""
+class Standing(NamedTuple):
+    """What the latest analysis says of the present phase. `units`: of its smallest arm. `as_of`: None if never."""
 
-    verdict: Verdict
-    units: int
+    verdict: Action
+    units: int = 0
     reasons: tuple[str, ...] = ()
     as_of: datetime | None = None
 
 
-NO_EVIDENCE = Evidence(Verdict.HOLD, 0, ("no analysis yet",))
+UNKNOWN = Standing(Action.HOLD, reasons=("no analysis yet",))
 
 
 class Condition(StrEnum):
@@ -72,17 +64,17 @@ class Advice(NamedTuple):
     next_action_at: datetime | None
 
 
-def advise(step: PlanStep, *, since: datetime, now: datetime, evidence: Evidence, is_at_the_end: bool) -> Advice:
+def advise(step: PlanStep, *, since: datetime, now: datetime, standing: Standing, is_at_the_end: bool) -> Advice:
     """Every condition that is not met; the plan goes on when there is none."""
     unmet: list[Unmet] = []
     due = since + timedelta(seconds=step.hold_seconds)
     if now < due:
         unmet.append(Unmet(Condition.TIME, f"until {due:%Y-%m-%dT%H:%M:%SZ}"))
-    if step.monitored and evidence.units < step.min_units:
-        told = f"{evidence.units} of {step.min_units} units in the smallest arm"
+    if step.monitored and standing.units < step.min_units:
+        told = f"{standing.units} of {step.min_units} units in the smallest arm"
         unmet.append(Unmet(Condition.SAMPLE, told))
-    if step.monitored and evidence.verdict is not Verdict.ADVANCE:
-        unmet.append(Unmet(Condition.VERDICT, f"{evidence.verdict} ({', '.join(evidence.reasons) or 'no reason'})"))
+    if step.monitored and standing.verdict is not Action.ADVANCE:
+        unmet.append(Unmet(Condition.VERDICT, f"{standing.verdict} ({', '.join(standing.reasons) or 'no reason'})"))
     if step.approvals_lacking:
         unmet.append(Unmet(Condition.APPROVAL, f"{step.approvals_lacking} more must approve"))
     if is_at_the_end:

@@ -5,13 +5,13 @@ from datetime import datetime
 from experiments.bucketing import BUCKETS
 from experiments.lifecycle import Kind
 from experiments.models import Experiment
-from experiments.plans import NO_EVIDENCE, Advice, Evidence, PlanStep, advise
+from experiments.plans import UNKNOWN, Advice, PlanStep, Standing, advise
 from experiments.services.reviewing import step_approvals_lacking
 
 
-def decision_for(experiment: Experiment, now: datetime) -> Evidence:  # noqa: ARG001
+def decision_for(experiment: Experiment, now: datetime) -> Standing:  # noqa: ARG001
     """What is known of the present phase. Until it was analysed that is nothing, and nothing holds."""
-    return NO_EVIDENCE
+    return UNKNOWN
 
 
 def plan_advice(experiment: Experiment, now: datetime) -> Advice:
@@ -23,7 +23,7 @@ def plan_advice(experiment: Experiment, now: datetime) -> Advice:
         plan,
         since=experiment.step_since or now,
         now=now,
-        evidence=decision_for(experiment, now),
+        standing=decision_for(experiment, now),
         is_at_the_end=is_at_the_end(experiment),
     )
 

@@ -1,0 +1,136 @@
+"""What beat does: plans go on by themselves when every condition holds, and never otherwise."""
+
+from datetime import timedelta
+
+import pytest
+
+from distribution.models import Release
+from experiments import errors, services
+from experiments.lifecycle import State
+from experiments.plans import Standing
+from experiments.policy import Action
+from experiments.services import waiting
+from registry.models import AuditEntry
+from tests.factories import NOW
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STEPS = [
+    {"percent_bp": 1000, "hold_seconds": 3600, "min_units": 100},
+    {"percent_bp": 5000, "hold_seconds": 7200, "min_units": 100, "needs_approval": True},
+    {"percent_bp": 10_000, "hold_seconds": 60, "monitored": False},
+]
+
+
+@pytest.fixture
+def analysis(monkeypatch):
+    """What the latest analysis says, as a test wants it."""
+    said = {"standing": Standing(Action.ADVANCE, 100)}
+    monkeypatch.setattr(waiting, "decision_for", lambda experiment, now: said["standing"])
+    return said
+
+
+@pytest.fixture
+def rollout(lab):
+    return lab.running(steps=STEPS)
+
+
+def at(lab, experiment, **duration):
+    """Beat's look after some time: the percentage it leaves."""
+    services.advance_due(lab.clock.advance(**duration))
+    experiment.refresh_from_db()
+    return experiment.phase.percent_bp if experiment.phase else None
+
+
+def test_a_good_release_reaches_everybody_and_becomes_current_by_itself(lab, analysis, rollout):
+    assert at(lab, rollout, seconds=3599) == 1000
+    assert at(lab, rollout, seconds=1) == 5000
+    assert at(lab, rollout, seconds=7199) == 5000
+    assert at(lab, rollout, seconds=1) == 5000, "it waits for its approval"
+    lab.do("approve_step", rollout, "grace")
+    assert at(lab, rollout) == 10_000
+    assert at(lab, rollout, seconds=59) == 10_000
+    assert at(lab, rollout, seconds=1) is None
+    assert rollout.state == State.COMPLETED
+    assert Release.objects.to_channel().first().model_version == lab.versions[2]
+    assert AuditEntry.objects.filter(verb="advance_experiment", actor=services.SCHEDULE).count() == 3
+
+
+def test_without_any_analysis_no_step_is_left(lab, rollout):
+    assert at(lab, rollout, days=365) == 1000
+    with pytest.raises(errors.StepUnmet, match="sample: 0 of 100 units in the smallest arm; verdict: hold"):
+        lab.do("advance", rollout)
+
+
+@pytest.mark.parametrize("standing", [Standing(Action.HOLD, 1000), Standing(Action.ADVANCE, 99)])
+def test_neither_a_hold_nor_a_small_sample_goes_on(lab, analysis, rollout, standing):
+    analysis["standing"] = standing
+    assert at(lab, rollout, days=10) == 1000
+
+
+@pytest.mark.parametrize("verb", ["pause", "halt"])
+def test_what_is_held_does_not_go_on_and_what_is_resumed_does(lab, analysis, rollout, verb):
+    lab.do(verb, rollout)
+    assert at(lab, rollout, days=10) == 1000
+    lab.do("resume", rollout)
+    if verb == "halt":
+        lab.do("approve", rollout, "grace")
+    assert at(lab, rollout) == 5000
+
+
+def test_an_author_does_not_approve_a_step_and_an_approval_is_of_one_step(lab, analysis, rollout):
+    with pytest.raises(errors.NothingToApprove):
+        lab.do("approve_step", rollout, "grace")
+    at(lab, rollout, hours=1)
+    with pytest.raises(errors.OwnExperiment):
+        lab.do("approve_step", rollout, "ada")
+    lab.do("approve_step", rollout, "grace")
+    lab.do("ramp", rollout, to_bp=6000)
+    assert at(lab, rollout, hours=10) == 6000, "another percentage, another approval"
+
+
+def test_a_person_advances_under_the_same_conditions_and_ramps_under_none(lab, analysis, rollout):
+    with pytest.raises(errors.StepUnmet, match="time: until 2026-11-22T13:00:00Z"):
+        lab.do("advance", rollout)
+    lab.do("ramp", rollout, to_bp=9000)
+    assert rollout.phase.percent_bp == 9000
+
+
+def test_a_plan_goes_on_from_the_step_that_a_ramp_reached(lab, analysis, rollout):
+    lab.do("ramp", rollout, to_bp=500)
+    assert rollout.step is None
+    assert at(lab, rollout) == 1000
+    lab.do("ramp", rollout, to_bp=5500)
+    lab.do("approve_step", rollout, "grace")
+    assert at(lab, rollout, hours=3) == 10_000
+
+
+def test_a_comparison_stays_at_its_last_step(lab, analysis):
+    experiment = lab.running(lab.ab(steps=[{"percent_bp": 10_000, "monitored": False}]))
+    assert at(lab, experiment, days=100) == 10_000
+    assert experiment.state == State.RUNNING
+    assert [str(found) for found in services.plan_advice(experiment, lab.clock()).unmet] == [
+        "end: no step follows: complete it or set another percentage"
+    ]
+
+
+def test_a_start_that_finds_its_layer_taken_is_tried_again(lab, analysis):
+    first = lab.running(lab.ab("first"))
+    second = lab.approved(lab.ab("second", starts_at=NOW + timedelta(hours=1)))
+    lab.do("start", second)
+    assert services.start_due(NOW + timedelta(hours=2)) == 0
+    lab.do("complete", first)
+    assert services.start_due(NOW + timedelta(hours=2)) == 1
+
+
+def test_beat_calls_it(lab):
+    from deploy import settings
+    from experiments import tasks
+
+    experiment = lab.approved(lab.rollout(starts_at=NOW - timedelta(hours=1)))
+    experiment.state = State.SCHEDULED
+    experiment.save()
+    tasks.perform_due_experiments()
+    experiment.refresh_from_db()
+    assert experiment.state == State.RUNNING
+    assert tasks.perform_due_experiments.name in {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()}
