@@ -108,21 +108,37 @@ def rebuild(
 @cli.command()
 @click.argument("model")
 @click.argument("version", type=int)
-@click.argument("variant")
-@click.option("--timeout", "timeout_seconds", default=3600.0, show_default=True)
+@click.argument("variant", required=False)
+@click.option("--all", "every", is_flag=True, help="Every variant of the version, one after another.")
+@click.option("--timeout", "timeout_seconds", default=3600.0, show_default=True, help="For each variant.")
 @verb
 def reproduce(
-    server: ControlPlane, *, model: str, version: int, variant: str, timeout_seconds: float, as_json: bool
+    server: ControlPlane,
+    *,
+    model: str,
+    version: int,
+    variant: str | None,
+    every: bool,
+    timeout_seconds: float,
+    as_json: bool,
 ) -> Any:
     """Build VARIANT again from its stored source and compare every file. Exit code 5 when one differs."""
-    answer = views.follow_reproduction(
-        console, server, model, version, variant, timeout_seconds=timeout_seconds, quiet=as_json
-    )
+    if bool(variant) == every:
+        raise click.UsageError("expected a VARIANT or --all, and not both")
+    names = [str(row["name"]) for row in server.variants(model, version)] if every else [str(variant)]
+    answers = {}
+    for name in names:
+        answers[name] = views.follow_reproduction(
+            console, server, model, version, name, timeout_seconds=timeout_seconds, quiet=as_json
+        )
+        if not as_json:
+            views.print_reproduction(console, name, answers[name])
+    equal = sum(answer["state"] == EQUAL for answer in answers.values())
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        views.print_reproduction(console, answer)
-    raise SystemExit(0 if answer["state"] == EQUAL else NOT_CONVERTED)
+        click.echo(json.dumps(answers if every else answers[names[0]], indent=2))
+    elif every:
+        console.print(f"{equal} of {len(names)} variants of {model} version {version} came out the same.")
+    raise SystemExit(0 if 0 < equal == len(names) else NOT_CONVERTED)
 
 
 @cli.command()

@@ -76,7 +76,7 @@ def _told(job: dict[str, Any]) -> str:
     return str(job["progress"].get("step") or job["state"]) if job["state"] == "running" else str(job["state"])
 
 
-def print_reproduction(console: Console, row: dict[str, Any]) -> None:
+def print_reproduction(console: Console, variant: str, row: dict[str, Any]) -> None:
     """Every file, equal or different, then the converters that differ."""
     for file in row["files"]:
         words = "[green]equal[/green]" if file["is_equal"] else "[red]different[/red]"
@@ -86,7 +86,7 @@ def print_reproduction(console: Console, row: dict[str, Any]) -> None:
         then, now = versions["then"] or "none", versions["now"] or "none"
         console.print(f"[yellow]converter[/yellow]  {name}: {then} then, {now} now")
     detail = f": {row['detail']}" if row["detail"] else ""
-    console.print(f"The second build is {row['state']}{escape(detail)}")
+    console.print(f"The second build of {escape(variant)} is {row['state']}{escape(detail)}")
 
 
 def _short(sha256: str | None) -> str:

@@ -76,6 +76,23 @@ def test_reproduce_prints_each_file_and_ends_with_5_when_one_differs(aerogram, v
     assert (code, json.loads(printed)["state"]) == (5, "different")
 
 
+def test_reproduce_all_builds_each_variant_and_counts_those_that_are_equal(aerogram, version, runner, monkeypatch):  # noqa: F811
+    def run_now(row):
+        runner.salt = b" otherwise" if row.variant.name == F16 else b""
+        registry_services.run_reproduction(reproduction_id=row.pk, clock=Clock())
+
+    assert aerogram("convert", "digits", "1", F16, "--no-wait", role=Role.EDITOR)[0] == 0
+    run_all(version)
+    monkeypatch.setattr(queueing, "send_on_commit", run_now)
+    code, printed = aerogram("reproduce", "digits", "1", "--all", role=Role.EDITOR)
+    assert (code, "1 of 2 variants of digits version 1 came out the same" in printed) == (5, True), printed
+    code, printed = aerogram("--json", "reproduce", "digits", "1", "--all", role=Role.EDITOR)
+    states = {name: row["state"] for name, row in json.loads(printed).items()}
+    assert (code, states) == (5, {F32: "equal", F16: "different"})
+    assert aerogram("reproduce", "digits", "1", role=Role.EDITOR)[0] == 2
+    assert aerogram("reproduce", "digits", "1", F32, "--all", role=Role.EDITOR)[0] == 2
+
+
 def test_profiles_and_a_push_that_names_one(aerogram, version, tmp_path):  # noqa: F811
     for recipes in ((F32, F16), (F16,)):
         assert aerogram("set-profile", "digits", "phones", *recipes, role=Role.EDITOR)[0] == 0
