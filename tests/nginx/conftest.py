@@ -102,6 +102,7 @@ def plane_of(folder: Path, port: int) -> Child:
             "PATH": os.environ["PATH"],
             "BLOB_STORE_URL": (folder / "blobs").as_uri(),
             "EVENT_STREAM_URL": NO_STREAM,
+            "AEROGRAM_URL_KEY": "for nginx's tests, no secret",
         },
         working_folder=SHIPPED.parents[2],
         is_ready=lambda: answers(port, "/healthz"),
