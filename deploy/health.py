@@ -6,6 +6,16 @@ from distribution.trust.status import trust_status
 from registry.models import Application
 
 
+def alive(_request: HttpRequest) -> JsonResponse:
+    """200 while the database answers, and no word of what is in it: phones can ask this one."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Error:
+        return JsonResponse({"status": "unavailable"}, status=503)
+    return JsonResponse({"status": "ok"})
+
+
 def healthz(_request: HttpRequest) -> JsonResponse:
     """200 while the control plane can do its work, 503 with the part that is away otherwise."""
     try:

@@ -145,6 +145,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "distribution.tasks.settle_firebase_models",
         "schedule": timedelta(seconds=5),
     },
+    "forget-key-calls": {"task": "distribution.tasks.forget_key_calls", "schedule": timedelta(days=1)},
     "encrypt-pending": {"task": "distribution.tasks.encrypt_pending", "schedule": timedelta(seconds=30)},
     "renew-patches": {"task": "distribution.tasks.renew_patches", "schedule": timedelta(minutes=30)},
 }
@@ -171,6 +172,8 @@ AEROGRAM_SIGNERS = env.items("AEROGRAM_SIGNERS", [])
 # They wrap the keys of protected models. A file wins; the first key wraps, the others only unwrap.
 AEROGRAM_KEY_ENCRYPTION_KEYS = env.items("AEROGRAM_KEY_ENCRYPTION_KEYS", [])
 AEROGRAM_KEY_ENCRYPTION_KEYS_FILE = env.text("AEROGRAM_KEY_ENCRYPTION_KEYS_FILE", "")
+# Of one installation, whatever became of them.
+AEROGRAM_KEY_CALLS_PER_HOUR = env.integer("AEROGRAM_KEY_CALLS_PER_HOUR", 30, minimum=1, maximum=10_000)
 AEROGRAM_DEVICE_URL = env.url("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001", schemes=["http", "https"])
 # The device plane reads the same variable.
 AEROGRAM_FIREBASE_CHANNEL = env.text("AEROGRAM_FIREBASE_CHANNEL", "production")

@@ -90,6 +90,13 @@ def encrypt_variants(application_id: int) -> None:
 
 
 @shared_task
+def forget_key_calls() -> None:
+    from distribution.protection import releasing  # noqa: PLC0415
+
+    releasing.forget_calls(now=timezone.now())
+
+
+@shared_task
 def encrypt_pending() -> None:
     """What a lost message, a killed worker or a missing key left undone."""
     for application in Application.objects.filter(channels__releases__is_protected=True).distinct():

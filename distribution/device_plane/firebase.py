@@ -126,7 +126,8 @@ class Facade:
             raise _refused(404, f"{slug}:{model.current}: expected a variant for the Firebase façade, found none")
         manifest = channel.manifests[variant.manifest.path]
         if "encryption" in json.loads(manifest)["signed"]:
-            raise _refused(404, f"{slug}:{model.current}: expected a model that Firebase clients can open, it is encrypted")
+            told = f"{slug}:{model.current}: expected a model that Firebase clients can open, it is encrypted"
+            raise _refused(404, told)
         return model_file(manifest)
 
     def _require_signed(self, scope: Mapping[str, Any], now: datetime) -> None:

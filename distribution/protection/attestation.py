@@ -48,7 +48,7 @@ _REASONS: list[tuple[type[Exception], str]] = [
     (exceptions.InvalidDeviceIntegrity, "device_not_genuine"),
     (InvalidSignature, "wrong_signature"),
 ]
-REASONS = frozenset({reason for _, reason in _REASONS} | {"malformed"})
+REASONS = frozenset({reason for _, reason in _REASONS} | {"malformed", "unknown_key"})
 
 
 class AttestationError(ValueError):
