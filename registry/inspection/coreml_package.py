@@ -19,6 +19,8 @@ from registry.inspection import archive
 from registry.inspection.errors import InspectionError
 
 MANIFEST = "Manifest.json"
+FORMAT_VERSION = "1.0.0"  # the only one that Apple's tools write; coremltools refuses later ones
+ITEM_TEXTS = ("author", "description", "name", "path")
 ITEMS_FOLDER = "Data"
 MAX_MANIFEST_BYTES = 1024**2
 MAX_ITEMS = 100
@@ -141,13 +143,19 @@ def _manifest(package: Package) -> dict[str, Any]:
         raise InspectionError("coreml_manifest", f"JSON in {MANIFEST}", str(error)[:200]) from error
     if not isinstance(manifest, dict):
         raise InspectionError("coreml_manifest", f"a JSON object in {MANIFEST}", type(manifest).__name__)
+    version = manifest.get("fileFormatVersion")
+    if version != FORMAT_VERSION:
+        raise InspectionError("coreml_manifest", f"fileFormatVersion {FORMAT_VERSION}", repr(version)[:100])
     return manifest
 
 
 def _item_path(item: Any, package: Package) -> str:
     """A file, or a folder that has files, below the package's data."""
-    path = item.get("path") if isinstance(item, dict) else None
-    if not isinstance(path, str) or ".." in PurePosixPath(path).parts or path.startswith("/") or "\0" in path:
+    texts = [item.get(name) if isinstance(item, dict) else None for name in ITEM_TEXTS]
+    if not all(isinstance(text, str) for text in texts):
+        raise InspectionError("coreml_manifest", f"items with {', '.join(ITEM_TEXTS)} as text", repr(item)[:100])
+    path = str(item["path"])
+    if ".." in PurePosixPath(path).parts or path.startswith("/") or "\0" in path:
         raise InspectionError("coreml_manifest", "items with a path below the package's data", repr(path)[:100])
     full = str(PurePosixPath(ITEMS_FOLDER) / path)
     if not any(_is_listed(file, [full]) for file in package.sizes()):

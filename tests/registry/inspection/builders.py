@@ -314,10 +314,11 @@ def weight_file(count: int = 2, length: int | None = None) -> bytes:
 
 def coreml_manifest(**changes: Any) -> bytes:
     items = {
-        "1": {"name": "model.mlmodel", "path": "com.apple.CoreML/model.mlmodel"},
-        "2": {"name": "weights", "path": "com.apple.CoreML/weights"},
+        number: {"author": "com.apple.CoreML", "description": "", "name": name, "path": f"com.apple.CoreML/{name}"}
+        for number, name in (("1", "model.mlmodel"), ("2", "weights"))
     }
-    return json.dumps({"itemInfoEntries": items, "rootModelIdentifier": "1", **changes}).encode()
+    manifest = {"fileFormatVersion": "1.0.0", "itemInfoEntries": items, "rootModelIdentifier": "1"}
+    return json.dumps(manifest | changes).encode()
 
 
 def coreml_package(model: bytes | None = None, weights: bytes | None = None, **members: bytes) -> dict[str, bytes]:

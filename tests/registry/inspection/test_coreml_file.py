@@ -138,13 +138,22 @@ def test_what_a_package_must_not_hold_is_refused(tmp_path: Path, model: bytes, c
     assert refused(tmp_path, zipped(coreml_package(model))).code == code
 
 
+def manifest_of(**changes: object) -> bytes:
+    item = {"author": "com.apple.CoreML", "description": "", "name": "m", "path": "com.apple.CoreML/model.mlmodel"}
+    return coreml_manifest(itemInfoEntries={"1": item | changes, "2": item | {"path": "com.apple.CoreML/weights"}})
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
         ({"m.mlpackage/Manifest.json": b"["}, "coreml_manifest"),
         ({"m.mlpackage/Manifest.json": coreml_manifest(rootModelIdentifier="9")}, "coreml_manifest"),
         ({"m.mlpackage/Manifest.json": coreml_manifest(rootModelIdentifier="2")}, "coreml_manifest"),
-        ({"m.mlpackage/Manifest.json": coreml_manifest(itemInfoEntries={"1": {"path": "../x"}})}, "coreml_manifest"),
+        ({"m.mlpackage/Manifest.json": manifest_of(path="../x")}, "coreml_manifest"),
+        ({"m.mlpackage/Manifest.json": manifest_of(name=5)}, "coreml_manifest"),
+        ({"m.mlpackage/Manifest.json": manifest_of(author=None)}, "coreml_manifest"),
+        ({"m.mlpackage/Manifest.json": coreml_manifest(fileFormatVersion=None)}, "coreml_manifest"),
+        ({"m.mlpackage/Manifest.json": coreml_manifest(fileFormatVersion="2.0.0")}, "coreml_manifest"),
         ({"m.mlpackage/Data/stray": b"x"}, "coreml_members"),
         ({"other": b"x"}, "coreml_members"),
         ({"m.mlpackage": b"x"}, "coreml_members"),
