@@ -20,6 +20,7 @@ import tensorflow as tf
 from registry.conversion.report import TensorSpec
 from registry.conversion.worker.golden import Ranges
 from registry.conversion.worker.job import Job, WorkerError
+from registry.conversion.worker.progress import tell
 from registry.conversion.worker.refusals import keras_refusal
 
 Array = npt.NDArray[np.generic]
@@ -39,6 +40,22 @@ class Source:
     inputs: tuple[TensorSpec, ...]
     module: Any
     ranges: Ranges
+
+
+@dataclass(frozen=True)
+class TracedSource:
+    """A source and its function, which refers to the source's variables and does not keep them: hold on to both."""
+
+    source: Source
+    function: Any
+
+
+def traced(job: Job) -> TracedSource:
+    """Load the job's source and make its one function. Raises WorkerError."""
+    tell(job.scratch, "loading", 5)
+    source = load(job)
+    tell(job.scratch, "tracing", 40)
+    return TracedSource(source, concrete(source))
 
 
 def load(job: Job) -> Source:

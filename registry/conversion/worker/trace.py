@@ -5,17 +5,15 @@ from registry.conversion.worker.float_files import COREML_PACKAGE, TFLITE_FILE, 
 from registry.conversion.worker.golden import evaluation_of
 from registry.conversion.worker.job import Job, installed_versions
 from registry.conversion.worker.progress import tell
-from registry.conversion.worker.source_model import concrete, inference_of, load, outputs_of
+from registry.conversion.worker.source_model import inference_of, outputs_of, traced
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
 
 VERSIONS_OF = ("tensorflow", "tensorflow-cpu", "keras", "coremltools", "numpy", "protobuf")
 
 
 def run(job: Job) -> Report:
-    tell(job.scratch, "loading", 5)
-    source = load(job)
-    tell(job.scratch, "tracing", 40)
-    function = concrete(source)
+    made = traced(job)
+    source, function = made.source, made.function
     signature = Signature(source.inputs, outputs_of(function))
     evaluation = evaluation_of(job.evaluation_set, source.inputs)
     tell(job.scratch, "converting", 50)

@@ -6,7 +6,7 @@ from registry.conversion.report import Report
 from registry.conversion.worker.coreml import FLOAT32, convert, write_package
 from registry.conversion.worker.job import Job, installed_versions
 from registry.conversion.worker.progress import tell
-from registry.conversion.worker.source_model import concrete, load
+from registry.conversion.worker.source_model import traced
 from registry.conversion.worker.trace_files import Trace, trace_report
 
 COREML_PACKAGE = "fp32.mlpackage"
@@ -16,10 +16,8 @@ VERSIONS_OF = ("tensorflow", "tensorflow-cpu", "keras", "coremltools", "numpy", 
 def run(job: Job) -> Report:
     assert job.trace is not None
     main = Trace.read(job.trace)
-    tell(job.scratch, "loading", 5)
-    source = load(job)  # held on to: its variables go with it, and the function only refers to them
-    function = concrete(source)
+    made = traced(job)
     tell(job.scratch, "converting", 50)
-    write_package(convert(function, main.signature, FLOAT32), job.output / COREML_PACKAGE)
+    write_package(convert(made.function, main.signature, FLOAT32), job.output / COREML_PACKAGE)
     versions = installed_versions(VERSIONS_OF)
     return trace_report(job, replace(main, coreml=COREML_PACKAGE, coreml_error="", converter_versions=versions))

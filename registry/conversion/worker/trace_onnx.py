@@ -8,7 +8,7 @@ from registry.conversion.report import Report, Signature
 from registry.conversion.worker.job import Job, WorkerError, installed_versions
 from registry.conversion.worker.onnx_files import TRACED_FILE, canonical, require_standard, write_model
 from registry.conversion.worker.progress import tell
-from registry.conversion.worker.source_model import concrete, load
+from registry.conversion.worker.source_model import traced
 from registry.conversion.worker.trace_files import Trace, trace_report
 
 # The newest set of operations that tf2onnx writes; every ONNX Runtime since 1.14 runs it.
@@ -19,11 +19,9 @@ VERSIONS_OF = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "nump
 def run(job: Job) -> Report:
     assert job.trace is not None
     main = Trace.read(job.trace)
-    tell(job.scratch, "loading", 5)
-    source = load(job)  # held on to: its variables go with it, and the function only refers to them
-    function = concrete(source)
+    made = traced(job)
     tell(job.scratch, "converting", 50)
-    write_model(canonical(convert(function, main.signature)), job.output / TRACED_FILE)
+    write_model(canonical(convert(made.function, main.signature)), job.output / TRACED_FILE)
     return trace_report(job, replace(main, onnx=TRACED_FILE, converter_versions=installed_versions(VERSIONS_OF)))
 
 
