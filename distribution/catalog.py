@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.bucketing import BUCKETS, BucketRange
+from registry.class_index import ClassIndex
 from registry.device_classes import DeviceClass
 from registry.json_members import LARGEST_INTEGER, DocumentError, Members
 
@@ -319,6 +320,10 @@ class Catalog:
     poll_after_seconds: int
     device_classes: tuple[DeviceClass, ...]
     models: Mapping[str, CatalogModel]
+    class_index: ClassIndex = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_index", ClassIndex(self.device_classes))
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ fact that the profile does not state is not met: an unknown device falls through
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.json_members import DocumentError, Members
@@ -94,6 +95,18 @@ class Selector:
             device_exclude=members.texts("device_exclude"),
         )
 
+    def contradiction(self) -> str | None:
+        """Conditions that no device can meet together, in words; None if there are none."""
+        for fact in ("os_version", "app_version", "runtime_version"):
+            least, most = getattr(self, f"{fact}_min"), getattr(self, f"{fact}_max")
+            if least is not None and most is not None and compare_versions(least, most) > 0:
+                return f"{fact} from {least} to {most}"
+        if self.ram_mb_min is not None and self.ram_mb_max is not None and self.ram_mb_min > self.ram_mb_max:
+            return f"ram_mb from {self.ram_mb_min} to {self.ram_mb_max}"
+        if self.device_include and set(self.device_include) <= set(self.device_exclude):
+            return f"each of {', '.join(self.device_include)} excluded"
+        return None
+
     def mismatch(self, profile: DeviceProfile) -> str | None:
         """The first condition that does not hold, in words; None if all hold."""
         return (
@@ -163,6 +176,7 @@ def match(profile: DeviceProfile, classes: Iterable[DeviceClass]) -> Match:
     return Match(None, tuple(trace))
 
 
+@lru_cache(maxsize=4_096)
 def version_key(version: str) -> tuple[int, ...]:
     """Numeric parts without trailing zeros, so that "14" and "14.0" are equal. A part's digits end at its first letter.
 

@@ -15,7 +15,7 @@ from distribution.decision import Decision
 from distribution.device_plane.plans import Outcome, Plan
 from distribution.device_plane.query import PollQuery, parse_query
 from distribution.device_plane.state import AppState, ChannelState
-from registry.device_classes import Match, match
+from registry.device_classes import Match
 
 Headers = list[tuple[bytes, bytes]]
 Value = TypeVar("Value")
@@ -116,7 +116,8 @@ class Poll:
         found = self._prepared.get(key)
         if found is None:
             query = parse_query(query_string, model)
-            matched = match(query.profile, channel.catalog.device_classes)
+            # Nobody reads here why the other classes did not fit.
+            matched = Match(channel.catalog.class_index.find(query.profile), ())
             found = Prepared(query, tuple([self._plan(channel, query, name, matched) for name in query.models]))
             # A plan of its own for every model is the worst a query can cost.
             self._prepared.put(key, found, 2_000 + 2 * len(query_string) + 1_000 * len(query.models))
