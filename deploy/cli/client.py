@@ -405,6 +405,32 @@ class ControlPlane:
         """`test`, `rotate-secret` or `deliveries/{id}/redeliver`."""
         return self._ask("POST", f"webhooks/{name}/{act}")  # type: ignore[no-any-return]
 
+    # -- protection
+
+    def protection(self, model: str, is_on: bool | None, reason: str) -> dict[str, Any]:  # noqa: FBT001
+        """As it is, or after the change."""
+        path = f"models/{model}/protection"
+        if is_on is None:
+            return self._ask("GET", path)  # type: ignore[no-any-return]
+        return self._change("PUT", path, {"is_on": is_on, "reason": reason})  # type: ignore[no-any-return]
+
+    def attestation(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """As it is, or after the changes; Google's decryption key stays when it is not among them."""
+        present: dict[str, Any] = self._ask("GET", "attestation")
+        if not changes:
+            return present
+        wanted = {name: value for name, value in present.items() if name != "has_play_decryption_key"}
+        return self._change("PUT", "attestation", {**wanted, **changes})  # type: ignore[no-any-return]
+
+    def content_keys(self) -> list[dict[str, Any]]:
+        return self._list("content-keys")
+
+    def revoke_key(self, key_id: str, reason: str) -> dict[str, Any]:
+        return self._ask("POST", f"content-keys/{key_id}/revoke", json={"reason": reason})  # type: ignore[no-any-return]
+
+    def key_calls(self, outcome: str | None) -> list[dict[str, Any]]:
+        return self._list("key-calls", {"outcome": outcome} if outcome else None, most=PAGE)
+
     def _list(
         self, path: str, conditions: dict[str, str] | None = None, most: int | None = None
     ) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from distribution.api import channels, explain, patches, trust, views
+from distribution.api import channels, explain, patches, protection, trust, views
 
 APPLICATION = "applications/<slug:application>"
 CHANNEL = f"{APPLICATION}/channels/<slug:channel>"
@@ -22,6 +22,11 @@ urlpatterns = [
     path(f"{CHANNEL}/kill-switches", views.KillSwitchesView.as_view()),
     path(f"{CHANNEL}/kill-switches/<slug:model>", views.KillSwitchView.as_view()),
     path(f"{CHANNEL}/models/<slug:model>/explain", explain.ExplainView.as_view()),
+    path(f"{APPLICATION}/attestation", protection.AttestationView.as_view()),
+    path(f"{APPLICATION}/content-keys", protection.ContentKeysView.as_view()),
+    path(f"{APPLICATION}/content-keys/<slug:content_key>/revoke", protection.RevokeKeyView.as_view()),
+    path(f"{APPLICATION}/key-calls", protection.KeyCallsView.as_view()),
+    path(f"{APPLICATION}/models/<slug:model>/protection", protection.ProtectionView.as_view()),
     path(f"{APPLICATION}/embedded-models", patches.EmbeddedModelsView.as_view()),
     path(f"{APPLICATION}/patches", patches.PatchesView.as_view()),
     path(f"{APPLICATION}/revisions", views.RevisionsView.as_view()),

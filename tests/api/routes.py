@@ -7,6 +7,7 @@ from django.urls import URLPattern, get_resolver
 EXAMPLES = {
     "application": "demo",
     "channel": "production",
+    "content_key": "0" * 32,
     "device_class": "everything-else",
     "model": "digits",
     "number": "1",
