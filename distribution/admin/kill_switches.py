@@ -15,8 +15,7 @@ from distribution.admin.choosing import choose_what_to_stop
 from distribution.admin.releases import RequiredReasonForm
 from distribution.models import KillSwitch
 from registry.admin import access
-from registry.admin.shared import MemberAdmin
-from registry.errors import DomainError
+from registry.admin.shared import MemberAdmin, refusals_in
 from registry.models import Role
 from registry.services import require_role
 from registry.templatetags.aerogram import state
@@ -53,7 +52,7 @@ class KillSwitchAdmin(MemberAdmin):
         form = RequiredReasonForm(request.POST or None)
         if request.method == "POST" and choice.channel and choice.model and form.is_valid():
             require_role(request.user, choice.channel.application, Role.RELEASER)
-            try:
+            with refusals_in(form):
                 made = services.engage_kill_switch(
                     channel=choice.channel,
                     model=choice.model,
@@ -61,9 +60,6 @@ class KillSwitchAdmin(MemberAdmin):
                     now=timezone.now(),
                     reason=form.cleaned_data["reason"],
                 )
-            except DomainError as error:
-                form.add_error(None, str(error))
-            else:
                 messages.success(request, f"The kill switch of {choice.model} on {choice.channel} is engaged.")
                 return redirect("admin:distribution_killswitch_change", made.pk)
         live = preview.live_release(choice.channel, choice.model) if choice.channel and choice.model else None
@@ -86,10 +82,8 @@ class KillSwitchAdmin(MemberAdmin):
         form.fields["reason"].help_text = "What has changed, for those who read the audit log later."
         if request.method == "POST" and form.is_valid():
             told = {"actor": request.user.get_username(), "now": timezone.now(), "reason": form.cleaned_data["reason"]}
-            try:
+            with refusals_in(form):
                 return self._lift(request, switch, told)
-            except DomainError as error:
-                form.add_error(None, str(error))
         live = preview.live_release(switch.channel, switch.model)
         return self.page(request, "distribution/lift.html", "Lift the kill switch", switch=switch, form=form, live=live)
 

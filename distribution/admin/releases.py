@@ -17,7 +17,7 @@ from distribution.admin import explain
 from distribution.admin.choosing import Choice, choose_version, choose_what_is_live
 from distribution.models import Release
 from registry.admin import access
-from registry.admin.shared import MemberAdmin
+from registry.admin.shared import MemberAdmin, refusals_in
 from registry.errors import DomainError, NotAllowed
 from registry.models import Channel, ModelVersion, RegisteredModel, Role
 from registry.services import require_role, verdicts
@@ -109,17 +109,15 @@ class ReleaseAdmin(MemberAdmin):
         require_role(request.user, channel.application, Role.RELEASER)
         publish_at = form.cleaned_data["publish_at"]
         told = {"actor": request.user.get_username(), "now": timezone.now(), "reason": form.cleaned_data["reason"]}
-        try:
+        with refusals_in(form):
             if publish_at is None and not services.settings_of(channel).approvals_required:
                 made = services.publish(channel=channel, version=version, **told)
                 messages.success(request, f"{version} is released to {channel}. Devices get it once it is signed.")
                 return redirect("admin:distribution_release_change", made.pk)
             asked = approvals.request_release(channel=channel, version=version, publish_at=publish_at, **told)
-        except DomainError as error:
-            form.add_error(error.field if error.field in form.fields else None, str(error))
-            return None
-        messages.info(request, f"{asked} is {asked.state}.")
-        return redirect("admin:distribution_releaserequest_change", asked.pk)
+            messages.info(request, f"{asked} is {asked.state}.")
+            return redirect("admin:distribution_releaserequest_change", asked.pk)
+        return None
 
     # -- rolling back
 
@@ -150,7 +148,7 @@ class ReleaseAdmin(MemberAdmin):
         self, request: HttpRequest, channel: Channel, model: RegisteredModel, target: Release, form: forms.Form
     ) -> Release | None:
         require_role(request.user, channel.application, Role.RELEASER)
-        try:
+        with refusals_in(form):
             made = services.roll_back(
                 channel=channel,
                 model=model,
@@ -159,11 +157,9 @@ class ReleaseAdmin(MemberAdmin):
                 now=timezone.now(),
                 reason=form.cleaned_data["reason"],
             )
-        except DomainError as error:
-            form.add_error(None, str(error))
-            return None
-        messages.success(request, f"{channel} goes back to {made.model_version}.")
-        return made
+            messages.success(request, f"{channel} goes back to {made.model_version}.")
+            return made
+        return None
 
     # -- what one device would get
 

@@ -12,8 +12,8 @@ from django.utils.safestring import SafeString
 from distribution import approvals, services
 from distribution.channel_models import ReleaseRequest
 from registry.admin import access
-from registry.admin.shared import MemberAdmin
-from registry.errors import DomainError, Stale
+from registry.admin.shared import MemberAdmin, refusals_told
+from registry.errors import Stale
 from registry.models import Role
 from registry.services import require_role
 from registry.templatetags.aerogram import state
@@ -63,7 +63,7 @@ class ReleaseRequestAdmin(MemberAdmin):
         """Approve or cancel the state that the page showed."""
         require_role(request.user, row.channel.application, Role.RELEASER)
         told: dict[str, Any] = {"actor": request.user.get_username(), "now": timezone.now()}
-        try:
+        with refusals_told(request):
             if request.POST.get("row_version") != str(row.row_version):
                 raise Stale("expected the request as it is now, it was changed since the page was opened")
             if request.POST.get("do") == "cancel":
@@ -72,5 +72,3 @@ class ReleaseRequestAdmin(MemberAdmin):
             else:
                 approvals.approve(request=row, **told)
                 messages.success(request, f"You approved {row}.")
-        except DomainError as error:
-            messages.error(request, str(error))

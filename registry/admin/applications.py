@@ -4,7 +4,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -12,8 +11,7 @@ from unfold.admin import TabularInline
 
 from registry import services
 from registry.admin import access
-from registry.admin.shared import MemberAdmin
-from registry.errors import DomainError
+from registry.admin.shared import MemberAdmin, refusals_in
 from registry.models import Application, Channel, Membership, Role
 
 
@@ -36,15 +34,13 @@ class ApplicationForm(forms.ModelForm):  # type: ignore[type-arg]
         wanted = super().clean() or {}
         if self.errors or self.instance.pk:
             return wanted
-        try:
+        with refusals_in(self):
             self.instance = services.create_application(
                 slug=wanted["slug"],
                 name=wanted["name"],
                 actor=self.request.user.get_username(),
                 now=timezone.now(),
             )
-        except DomainError as error:
-            raise ValidationError({"slug": str(error)}) from error
         return wanted
 
     def validate_unique(self) -> None:
@@ -111,7 +107,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         wanted = super().clean() or {}
         if self.errors:
             return wanted
-        try:
+        with refusals_in(self):
             services.require_role(self.request.user, wanted["application"], Role.ADMINISTRATOR)
             self.instance = services.create_channel(
                 application=wanted["application"],
@@ -119,8 +115,6 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
                 actor=self.request.user.get_username(),
                 now=timezone.now(),
             )
-        except DomainError as error:
-            raise ValidationError({"slug": str(error)} if error.field else str(error)) from error
         return wanted
 
     def _post_clean(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -15,15 +15,13 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from registry import services
 from registry.admin.forms import GatesForm, ProfileForm, ReasonForm
+from registry.admin.shared import MemberAdmin, refusals_in, refusals_told
 from registry.conversion.comparison import Side
 from registry.conversion.recipes import RECIPES
 from registry.errors import DomainError, Invalid, NotFound
 from registry.models import ConversionJob, JobState, ModelVersion, RegisteredModel, Role
 from registry.services.comparing import compare_versions
 from registry.services.matrix import matrix
-
-if TYPE_CHECKING:
-    from registry.admin.shared import MemberAdmin
 
 VERSION_PAGE, MODEL_PAGE = "admin:registry_modelversion_change", "admin:registry_registeredmodel_change"
 
@@ -34,7 +32,7 @@ class RebuildForm(forms.Form):
     )
 
 
-def version_urls(page: "MemberAdmin") -> list[URLPattern]:
+def version_urls(page: MemberAdmin) -> list[URLPattern]:
     views = {
         "progress": progress_view,
         "steer": steer_view,
@@ -46,34 +44,32 @@ def version_urls(page: "MemberAdmin") -> list[URLPattern]:
     return [_url(page, "registry_modelversion", name, view) for name, view in views.items()]
 
 
-def model_urls(page: "MemberAdmin") -> list[URLPattern]:
+def model_urls(page: MemberAdmin) -> list[URLPattern]:
     views = {"gates": gates_view, "profiles": profiles_view}
     return [_url(page, "registry_registeredmodel", name, view) for name, view in views.items()]
 
 
-def _url(page: "MemberAdmin", kind: str, name: str, view: Callable[..., HttpResponse]) -> URLPattern:
+def _url(page: MemberAdmin, kind: str, name: str, view: Callable[..., HttpResponse]) -> URLPattern:
     found: URLPattern = path(
         f"<int:pk>/{name}/", page.admin_site.admin_view(partial(view, page)), name=f"{kind}_{name}"
     )
     return found
 
 
-def progress_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+def progress_view(page: MemberAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     """What the version's page asks for again and again while conversions run."""
     version: ModelVersion = page.find(request, pk)
     wanted = ("recipe", "state", "state_shown", "step", "percent", "log_tail")
     return JsonResponse({"rows": [{name: getattr(row, name) for name in wanted} for row in matrix(version)]})
 
 
-def steer_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+def steer_view(page: MemberAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     """A button beside a conversion: `action` cancel, cancel-all, retry, priority or reproduce, and the `recipe`."""
     version: ModelVersion = page.find(request, pk, Role.EDITOR)
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
-    try:
+    with refusals_told(request):
         messages.success(request, _steer(request, version))
-    except DomainError as error:
-        messages.error(request, str(error))
     return redirect(VERSION_PAGE, version.pk)
 
 
@@ -102,7 +98,7 @@ def _steer(request: HttpRequest, version: ModelVersion) -> str:
     raise Invalid(f"expected cancel, cancel-all, retry, priority or reproduce, got {action!r}", field="action")
 
 
-def recipes_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+def recipes_view(page: MemberAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     version: ModelVersion = page.find(request, pk, Role.EDITOR)
     error = ""
     if request.method == "POST":
@@ -127,20 +123,17 @@ def recipes_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResp
     )
 
 
-def rebuild_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+def rebuild_view(page: MemberAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     version: ModelVersion = page.find(request, pk, Role.EDITOR)
     form = RebuildForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        try:
+        with refusals_in(form):
             made = services.rebuild_version(
                 version=version,
                 notes=form.cleaned_data["notes"],
                 actor=request.user.get_username(),
                 now=timezone.now(),
             )
-        except DomainError as error:
-            form.add_error(None, str(error))
-        else:
             messages.success(request, f"{made} is being built from the source of {version}.")
             return redirect(VERSION_PAGE, made.pk)
     words = (
@@ -150,7 +143,7 @@ def rebuild_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResp
     return _form(page, request, f"Rebuild {version}", form, words, "Rebuild", (VERSION_PAGE, version.pk))
 
 
-def override_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+def override_view(page: MemberAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     """`?variant=<name>`: release it all the same."""
     version: ModelVersion = page.find(request, pk, Role.RELEASER)
     name = request.GET.get("variant", "")
@@ -163,16 +156,13 @@ def override_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpRes
         )
         return _form(page, request, f"Override for {version}", form, words, "", (VERSION_PAGE, version.pk))
     if request.method == "POST" and form.is_valid():
-        try:
+        with refusals_in(form):
             services.override_gates(
                 variant=verdict.variant,
                 reason=form.cleaned_data["reason"],
                 actor=request.user.get_username(),
                 now=timezone.now(),
             )
-        except DomainError as error:
-            form.add_error(None, str(error))
-        else:
             messages.success(request, f"{name} may be released with {version}.")
             return redirect(VERSION_PAGE, version.pk)
     missed = "; ".join(map(str, verdict.uncovered))
@@ -180,7 +170,7 @@ def override_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpRes
     return _form(page, request, f"Release {name} all the same", form, words, "Override", (VERSION_PAGE, version.pk))
 
 
-def compare_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+def compare_view(page: MemberAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     """`?with=<number>`: another version of the model; without it, the one before."""
     version: ModelVersion = page.find(request, pk)
     others = list(version.model.versions.exclude(pk=version.pk))
@@ -209,22 +199,19 @@ def is_built(side: Side | None) -> bool:
     return side is not None and side.state == JobState.SUCCEEDED
 
 
-def gates_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+def gates_view(page: MemberAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     model: RegisteredModel = page.find(request, pk, Role.RELEASER)
     form = GatesForm(request.POST or None, initial=GatesForm.shown(model.gates))
     if request.method == "POST" and form.is_valid():
-        try:
+        with refusals_in(form):
             services.set_gates(model=model, gates=form.gates(), actor=request.user.get_username(), now=timezone.now())
-        except DomainError as error:
-            form.add_error(None, str(error))
-        else:
             messages.success(request, f"{model} has other gates; what is live stays.")
             return redirect(MODEL_PAGE, model.pk)
     words = "What a variant must keep to before it is released. An empty field is no gate."
     return _form(page, request, f"Gates of {model}", form, words, "Save the gates", (MODEL_PAGE, model.pk))
 
 
-def profiles_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpResponse:
+def profiles_view(page: MemberAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     """Make or replace the profile of a name; `delete=<name>` takes one away."""
     model: RegisteredModel = page.find(request, pk, Role.EDITOR)
     doing: dict[str, Any] = {"actor": request.user.get_username(), "now": timezone.now()}
@@ -235,11 +222,8 @@ def profiles_view(page: "MemberAdmin", request: HttpRequest, pk: int) -> HttpRes
         messages.success(request, "The profile is deleted; versions made with it stay.")
         return redirect(MODEL_PAGE, model.pk)
     if request.method == "POST" and form.is_valid():
-        try:
+        with refusals_in(form):
             _save_profile(model, known, form.cleaned_data, doing)
-        except DomainError as error:
-            form.add_error(None, str(error))
-        else:
             messages.success(request, f"The profile {form.cleaned_data['name']} is saved.")
             return redirect(MODEL_PAGE, model.pk)
     words = "A push that names the profile builds these recipes; the default one is for pushes that name nothing."
@@ -269,7 +253,7 @@ def _number(text: str) -> int:
 
 
 def _form(
-    page: "MemberAdmin",
+    page: MemberAdmin,
     request: HttpRequest,
     title: str,
     form: forms.Form,

@@ -4,7 +4,6 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -14,9 +13,10 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 
 from registry import services
 from registry.admin import access
-from registry.admin.shared import MemberAdmin, choose_application
+from registry.admin.device_class_form import FIELDSETS, DeviceClassForm
+from registry.admin.shared import MemberAdmin, choose_application, refusals_told
 from registry.device_classes import DeviceProfile, match, with_all_soc_names
-from registry.errors import Conflict, DomainError, NotAllowed
+from registry.errors import NotAllowed
 from registry.models import Application, DeviceClass, Role
 
 EXAMPLES = {
@@ -56,41 +56,6 @@ class ProfileForm(forms.Form):
         return DeviceProfile(**told, accelerators=frozenset(filter(None, words)))
 
 
-class DeviceClassForm(forms.ModelForm):  # type: ignore[type-arg]
-    class Meta:
-        model = DeviceClass
-        fields = ["application", "name", "position", "selector", "variants", "delegate_order"]
-        help_texts = {
-            "position": "Classes are tried by rising position; the first whose selector holds decides.",
-            "selector": 'Conditions, all of which must hold: {"os": ["android"], "ram_mb_min": 6144}. {} holds always.',
-            "variants": "Names of variants, best first. A device gets the first that exists and that it can run.",
-            "delegate_order": 'What the runtime tries first, such as ["npu", "gpu", "xnnpack"].',
-        }
-
-    request: HttpRequest
-
-    def clean(self) -> dict[str, Any]:
-        """Save here, where a refusal by the service can still be shown beside the field it is about."""
-        wanted = super().clean() or {}
-        if self.errors:
-            return wanted
-        try:
-            services.require_role(self.request.user, wanted["application"], Role.ADMINISTRATOR)
-            self.instance = services.save_device_class(
-                **wanted,
-                device_class=DeviceClass.objects.get(pk=self.instance.pk) if self.instance.pk else None,
-                actor=self.request.user.get_username(),
-                now=timezone.now(),
-            )
-        except DomainError as error:
-            field = error.field if error.field in self.fields else None
-            raise ValidationError({field: str(error)} if field else str(error)) from error
-        return wanted
-
-    def _post_clean(self) -> None:
-        """The service has checked and saved; Django's own checks of the instance would come too late."""
-
-
 @admin.register(DeviceClass)
 class DeviceClassAdmin(MemberAdmin):
     list_display = ["position", "name", "application", "conditions", "preference"]
@@ -98,6 +63,7 @@ class DeviceClassAdmin(MemberAdmin):
     list_filter = ["application"]
     ordering = ["application", "position"]
     form = DeviceClassForm
+    fieldsets = FIELDSETS
     list_before_template = "registry/device_class_before.html"
     add_role = change_role = delete_role = Role.ADMINISTRATOR
     empty_words = ("No device class", "An application brings three of them along. Without any, no device gets a model.")
@@ -150,11 +116,8 @@ class DeviceClassAdmin(MemberAdmin):
             answer: HttpResponse = super().delete_view(request, object_id, extra_context)
             return answer
         row: DeviceClass = self.find(request, object_id, Role.ADMINISTRATOR)
-        try:
+        with refusals_told(request):
             services.delete_device_class(device_class=row, actor=request.user.get_username(), now=timezone.now())
-        except Conflict as error:
-            messages.error(request, str(error))
-        else:
             messages.success(request, f"{row.name} is deleted; its devices fall through to the classes after it.")
         return redirect("admin:registry_deviceclass_changelist")
 

@@ -1,9 +1,11 @@
 """What the admin's pages share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.contrib.admin.utils import get_fields_from_path
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -12,10 +14,29 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
 from registry.admin import access
+from registry.errors import DomainError
 from registry.models import Application, ModelVersion, Role
 
 # Apps above the registry add what they know of a version here: where it is live, and the way to publish it.
 version_panels: list[Callable[[HttpRequest, ModelVersion], SafeString]] = []
+
+
+@contextmanager
+def refusals_in(form: forms.BaseForm) -> Iterator[None]:
+    """What a service refuses is told in the form, beside the field it is about where the form has that one."""
+    try:
+        yield
+    except DomainError as error:
+        form.add_error(error.field if error.field in form.fields else None, str(error))
+
+
+@contextmanager
+def refusals_told(request: HttpRequest) -> Iterator[None]:
+    """The same for a button without a form: it is told on the next page."""
+    try:
+        yield
+    except DomainError as error:
+        messages.error(request, str(error))
 
 
 class MemberAdmin(ModelAdmin):  # type: ignore[misc]

@@ -15,9 +15,8 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from registry import services
 from registry.admin import access, comparison, conversions, picture, shared
-from registry.admin.shared import MemberAdmin
+from registry.admin.shared import MemberAdmin, refusals_in
 from registry.admin.uploads import receive_view, register_view, upload_page
-from registry.errors import DomainError
 from registry.models import (
     ConversionJob,
     DeviceBenchmark,
@@ -174,16 +173,13 @@ class ModelVersionAdmin(MemberAdmin):
         version: ModelVersion = self.find(request, pk, Role.RELEASER)
         form = YankForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
-            try:
+            with refusals_in(form):
                 services.yank_version(
                     version=version,
                     reason=form.cleaned_data["reason"],
                     actor=request.user.get_username(),
                     now=timezone.now(),
                 )
-            except DomainError as error:
-                form.add_error(None, str(error))
-            else:
                 messages.success(request, f"{version} is yanked: no new decision chooses it.")
                 return redirect("admin:registry_modelversion_change", version.pk)
         return self.page(request, "registry/yank.html", f"Yank {version}", version=version, form=form)

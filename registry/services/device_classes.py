@@ -55,9 +55,11 @@ def delete_device_class(*, device_class: DeviceClass, actor: str, now: datetime)
 
 def _require_rule(selector: dict[str, Any], variants: Sequence[str], delegate_order: Sequence[str]) -> None:
     try:
-        Selector.from_json(selector)
+        contradiction = Selector.from_json(selector).contradiction()
     except SelectorError as error:
         raise errors.Invalid(str(error), field="selector") from error
+    if contradiction:
+        raise errors.Invalid(f"expected conditions that a device can meet, got {contradiction}", field="selector")
     unknown = [name for name in variants if name not in RECIPES]
     if unknown or not variants:
         known = ", ".join(RECIPES)

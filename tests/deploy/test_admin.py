@@ -30,6 +30,7 @@ from registry.models import (
 from registry.services import grant
 from registry.services.models import create_model
 from tests import factories
+from tests.deploy.test_cli_device_classes import EVERY_CONDITION
 from tests.factories import NOW
 from tests.sdk.tiny_tflite import float_model
 
@@ -471,19 +472,27 @@ def device_class_form(row, **changes):
         "application": row.application_id,
         "name": row.name,
         "position": row.position,
-        "selector": json.dumps(row.selector),
-        "variants": json.dumps(row.variants),
-        "delegate_order": json.dumps(row.delegate_order),
-        **changes,
+        "variants": "\n".join(row.variants),
+        "delegate_order": "\n".join(row.delegate_order),
+        **{name: entered(name, value) for name, value in {**row.selector, **changes}.items()},
     }
+
+
+def entered(name, value):
+    """As a person writes a list into its field."""
+    lines = name in ("soc", "device_include", "device_exclude", "variants")
+    return ("\n" if lines else ", ").join(value) if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"selector": '{"colour": "red"}'}, "colour"),
-        ({"variants": '["tflite-int3"]'}, "tflite-int3"),
-        ({"variants": "[]"}, "required"),
+        ({"os_version_min": "fourteen"}, "dotted version"),
+        ({"os_version_min": "14", "os_version_max": "13"}, "os_version from 14 to 13"),
+        ({"ram_mb_min": 8000, "ram_mb_max": 4000}, "ram_mb from 8000 to 4000"),
+        ({"device_include": ["a/b"], "device_exclude": ["a/b"]}, "each of a/b excluded"),
+        ({"variants": ["tflite-int3"]}, "tflite-int3"),
+        ({"variants": ""}, "required"),
         ({"position": 1}, "where android-high stands"),
         ({"name": "android-high"}, "which exists"),
     ],
@@ -498,14 +507,22 @@ def test_a_wrong_device_class_is_refused_with_what_is_wrong(administrator, fille
 def test_a_device_class_is_changed_added_and_deleted_by_the_service(administrator, filled):
     row = DeviceClass.objects.get(position=0)
     before = PublishRequest.objects.count()
-    form = device_class_form(row, selector='{"os": ["ios"]}')
-    assert administrator.post(url(DeviceClass, "change", row.pk), form).status_code == 302
-    form = device_class_form(row, name="tablets", position=9, variants=json.dumps([*RECIPES][:1]))
-    assert administrator.post(url(DeviceClass, "add"), form).status_code == 302
+    assert administrator.post(url(DeviceClass, "change", row.pk), device_class_form(row, os=["ios"])).status_code == 302
+    form = {**device_class_form(row, **EVERY_CONDITION), "name": "tablets", "position": 9}
+    assert administrator.post(url(DeviceClass, "add"), {**form, "variants": next(iter(RECIPES))}).status_code == 302
+    added = DeviceClass.objects.get(name="tablets")
+    assert (added.selector, added.variants) == (EVERY_CONDITION, [*RECIPES][:1])
+    page = administrator.get(url(DeviceClass, "change", added.pk)).content.decode()
+    for value in EVERY_CONDITION.values():
+        for each in value if isinstance(value, list) else [value]:
+            assert str(each) in page
+    assert administrator.post(url(DeviceClass, "change", added.pk), device_class_form(added)).status_code == 302
+    added.refresh_from_db()
+    assert added.selector == EVERY_CONDITION, "saved again as it was shown"
     administrator.post(url(DeviceClass, "delete", DeviceClass.objects.get(name="tablets").pk), {"post": "yes"})
-    assert PublishRequest.objects.count() == before + 3
-    verbs = list(AuditEntry.objects.values_list("verb", flat=True)[:3])
-    assert verbs == ["delete_device_class", "add_device_class", "change_device_class"]
+    assert PublishRequest.objects.count() == before + 4
+    verbs = list(AuditEntry.objects.values_list("verb", flat=True)[:4])
+    assert verbs == ["delete_device_class", "change_device_class", "add_device_class", "change_device_class"]
 
 
 def test_the_last_device_class_stays(administrator, filled):
