@@ -136,6 +136,8 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-blob-store": {"task": "registry.tasks.sweep_blob_store", "schedule": timedelta(hours=6)},
     "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=5)},
     "perform-due-requests": {"task": "distribution.tasks.perform_due_requests", "schedule": timedelta(seconds=10)},
+    "look-at-experiments": {"task": "experiments.tasks.look_at_experiments", "schedule": timedelta(minutes=1)},
+    "keep-event-tables": {"task": "experiments.tasks.keep_event_tables", "schedule": timedelta(hours=1)},
     "perform-due-experiments": {
         "task": "experiments.tasks.perform_due_experiments",
         "schedule": timedelta(seconds=10),
@@ -177,6 +179,8 @@ AEROGRAM_KEY_CALLS_PER_HOUR = env.integer("AEROGRAM_KEY_CALLS_PER_HOUR", 30, min
 AEROGRAM_DEVICE_URL = env.url("AEROGRAM_DEVICE_URL", "http://127.0.0.1:8001", schemes=["http", "https"])
 # The device plane reads the same variable.
 AEROGRAM_FIREBASE_CHANNEL = env.text("AEROGRAM_FIREBASE_CHANNEL", "production")
+# What devices reported is dropped by whole months once the last day of the month is so old.
+AEROGRAM_EVENT_RETENTION = timedelta(days=env.integer("AEROGRAM_EVENT_RETENTION_DAYS", 90, minimum=36))
 AEROGRAM_POLL_AFTER_SECONDS = env.seconds("AEROGRAM_POLL_AFTER_SECONDS", 14400, minimum=60, maximum=86400)
 
 # REST ----------------------------------------------------------------------------------------------------------------

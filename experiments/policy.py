@@ -106,7 +106,7 @@ class Policy:
 class Finding:
     """One guardrail measured, overall or in a class. `harm` is the estimate and `bound` what it is above at any look.
 
-    `is_enough` false: too little data for the bound to be trusted.
+    `is_enough` false: too little data for the bound to be trusted. `arm` is told where there are several treatments.
     """
 
     guardrail: str
@@ -115,6 +115,7 @@ class Finding:
     is_enough: bool
     treatment_units: int = 0
     treatment_events: int | None = None
+    arm: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,8 @@ def _guardrail(finding: Finding, policy: Policy) -> Iterator[Ruling]:
     if rule.ceiling is not None and events is not None and events >= policy.ceiling_events:
         share = events / max(1, finding.treatment_units)
         if share > rule.ceiling:
-            yield Ruling(Action.HALT, f"{rule.name}: {share:.1%} of the treatment, the ceiling is {rule.ceiling:.1%}")
+            told = f"{_name(rule, finding)}: {share:.1%} of the treatment, the ceiling is {rule.ceiling:.1%}"
+            yield Ruling(Action.HALT, told)
     if not finding.is_enough or finding.bound <= rule.margin:
         return
     is_severe = rule.severe_action is not None and finding.bound > 2 * rule.margin
@@ -265,11 +267,15 @@ def _told(rule: Guardrail, finding: Finding, times: str = "") -> str:
     """E.g. `crash: 3.1 times the control's, at least 1.4; the margin is 1`."""
     if rule.measure is Measure.RATIO:
         numbers = f"{finding.harm:.2f} times the control's, at least {finding.bound:.2f}; above{times} the margin of "
-        return f"{rule.name}: {numbers}{rule.margin:g}"
+        return f"{_name(rule, finding)}: {numbers}{rule.margin:g}"
     scale = 100.0
     unit = "points" if rule.measure is Measure.SHARE else "log points"
     numbers = f"{finding.harm * scale:+.2f} {unit}, at least {finding.bound * scale:+.2f}; above{times} the margin of "
-    return f"{rule.name}: {numbers}{rule.margin * scale:.2f}"
+    return f"{_name(rule, finding)}: {numbers}{rule.margin * scale:.2f}"
+
+
+def _name(rule: Guardrail, finding: Finding) -> str:
+    return f"{rule.name} of {finding.arm}" if finding.arm else rule.name
 
 
 _NUMBERS = {item.name for item in fields(Policy)} - {"guardrails"}

@@ -1,6 +1,7 @@
 """Celery tasks of experiments: load by id, call one function."""
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
 
@@ -13,3 +14,30 @@ def perform_due_experiments() -> None:
     services.expire_exceptions(now)
     services.start_due(now)
     services.advance_due(now)
+
+
+@shared_task
+def look_at_experiments() -> None:
+    """Count, measure and judge whatever is served, and stop what has to be stopped."""
+    from experiments import analysis  # noqa: PLC0415
+
+    analysis.look_at_all(timezone.now())
+
+
+@shared_task
+def look_at_experiment(experiment_id: int) -> None:
+    """At once, because something came in that cannot wait for beat."""
+    from experiments import analysis  # noqa: PLC0415
+    from experiments.models import Experiment  # noqa: PLC0415
+
+    experiment = Experiment.objects.served().filter(pk=experiment_id).first()
+    if experiment is not None:
+        analysis.look(experiment, timezone.now())
+
+
+@shared_task
+def keep_event_tables() -> None:
+    """Partitions ahead of time; old events, ids and units forgotten."""
+    from experiments import partitions  # noqa: PLC0415
+
+    partitions.keep_tables(timezone.now(), settings.AEROGRAM_EVENT_RETENTION)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, transaction
 from django.utils import timezone
 from redis import Redis, ResponseError
 
@@ -18,6 +18,8 @@ from experiments import partitions
 from experiments.ingest.placing import Placing
 from experiments.ingest.rows import Lines, lines_of, read_batch
 from experiments.ingest.store import adopt_earlier_events, store
+from experiments.tasks import look_at_experiment
+from registry.tasks import enqueue_on_commit
 
 logger = logging.getLogger(__name__)
 STREAM = "aerogram:events"
@@ -87,7 +89,11 @@ class Ingester:
         return len(entries)
 
     def _insert(self, batches: list[Lines]) -> None:
-        store(batches, with_exposures=any(lines.experiments for lines in batches))
+        with transaction.atomic():
+            store(batches, with_exposures=any(lines.experiments for lines in batches))
+            # Files that are not genuine cannot wait for the next minute.
+            for experiment in frozenset().union(*(lines.alarmed for lines in batches)):
+                enqueue_on_commit(look_at_experiment, experiment)
 
     def _insert_or_dead_letter(self, entry: Entry, lines: Lines) -> None:
         try:
@@ -103,7 +109,7 @@ class Ingester:
             return lines_of(batch, received_at, fields, placer)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._put_aside(entry, error)
-            return Lines([], [], frozenset())
+            return Lines([], [], frozenset(), frozenset())
 
     def _put_aside(self, entry: Entry, error: Exception) -> None:
         key, fields = entry

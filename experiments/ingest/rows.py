@@ -31,11 +31,15 @@ class Placement(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """`ids` of the events, lower-case text, in the order of the lines; `experiments` that some of them belong to."""
+    """`ids` of the events, lower-case text, in the order of the lines.
+
+    `experiments`: those that some event belongs to; `alarmed`: those of them that it is urgent to look at.
+    """
 
     ids: list[str]
     lines: list[str]
     experiments: frozenset[int]
+    alarmed: frozenset[int]
 
 
 def escaped(text: str) -> str:
@@ -68,14 +72,17 @@ def lines_of(
     profile = escaped(json.dumps(batch.get("profile") or {}))
     ids, lines = [], []
     experiments: set[int] = set()
+    alarmed: set[int] = set()
     for event in batch["events"]:
         at = min(parse_time(event["at"]) + skew, received_at)
         placement = placed(event["model"], at) if placed else None
         if placement is not None:
             experiments.add(placement.phase.experiment)
+            if event.get("error") in INTEGRITY_CODES:
+                alarmed.add(placement.phase.experiment)
         ids.append(escaped(event["id"].lower()))
         lines.append(f"{ids[-1]}\t{head}\t{_facts(event, at)}\t{profile}\t{_marks(event, placement)}\n")
-    return Lines(ids, lines, frozenset(experiments))
+    return Lines(ids, lines, frozenset(experiments), frozenset(alarmed))
 
 
 def _facts(event: Mapping[str, Any], at: datetime) -> str:

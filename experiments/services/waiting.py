@@ -1,17 +1,30 @@
 """What an experiment waits for, from its rows and from the latest analysis."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from experiments.bucketing import BUCKETS
 from experiments.lifecycle import Kind
-from experiments.models import Experiment
+from experiments.models import AnalysisRun, Experiment
 from experiments.plans import UNKNOWN, Advice, PlanStep, Standing, advise
+from experiments.policy import Action
 from experiments.services.reviewing import step_approvals_lacking
 
+# Looks are taken every minute and written down at least hourly: without one for so long no worker is there to take it.
+LONGEST_WITHOUT_LOOK = timedelta(hours=3)
 
-def decision_for(experiment: Experiment, now: datetime) -> Standing:  # noqa: ARG001
-    """What is known of the present phase. Until it was analysed that is nothing, and nothing holds."""
-    return UNKNOWN
+
+def decision_for(experiment: Experiment, now: datetime) -> Standing:
+    """What the latest look at the present phase says; a look that is too old says nothing."""
+    phase = experiment.phase
+    run = AnalysisRun.objects.of(experiment).filter(phase=phase).first() if phase else None
+    if run is None:
+        return UNKNOWN
+    if now - run.as_of > LONGEST_WITHOUT_LOOK:
+        told = f"the last analysis is of {run.as_of:%Y-%m-%dT%H:%M:%SZ}"
+        return Standing(Action.HOLD, run.units, (told,), run.as_of)
+    # Once its classes are halted the next look leaves them out, and the plan may go on without them.
+    verdict = Action.HOLD if run.verdict == Action.HALT_CLASS else Action(run.verdict)
+    return Standing(verdict, run.units, tuple(run.reasons), run.as_of)
 
 
 def plan_advice(experiment: Experiment, now: datetime) -> Advice:

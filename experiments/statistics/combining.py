@@ -26,12 +26,15 @@ def inverse_variance(estimates: Sequence[Estimate]) -> Estimate:
     """Fixed-effect mean: weights 1 / variance. Cochran, J. Royal Stat. Soc. Suppl. 4 (1937) 102.
 
     Comparing within each phase and combining afterwards is what keeps a changed split from looking like an effect
-    (Simpson). Estimates without a finite, positive standard error carry no weight.
+    (Simpson). Estimates without a finite standard error carry no weight; those that have none are exact and carry all.
     """
-    usable = [each for each in estimates if 0 < each.standard_error < inf]
+    usable = [each for each in estimates if each.standard_error < inf]
     n = sum(each.n for each in estimates)
     if not usable:
         return Estimate(0.0, inf, n)
+    exact = [each for each in usable if each.standard_error == 0]
+    if exact:
+        return Estimate(sum(each.value for each in exact) / len(exact), 0.0, n)
     weights = [each.standard_error**-2 for each in usable]
     value = sum(weight * each.value for weight, each in zip(weights, usable, strict=True)) / sum(weights)
     return Estimate(value, sqrt(1 / sum(weights)), n)

@@ -75,6 +75,22 @@ def difference(treatment: Moments, control: Moments) -> Estimate:
     return Estimate(value, sqrt(treatment.variance / treatment.n + control.variance / control.n), n)
 
 
+def share_difference(treatment: Moments, control: Moments) -> Estimate:
+    """Treatment minus control of two shares, its error from shares drawn towards a half.
+
+    Agresti and Caffo, American Statistician 54 (2000) 280: one event and one other are added to each arm, so that an
+    arm in which all units failed, or none, has an error too.
+    """
+    plain = difference(treatment, control)
+    if not treatment.n or not control.n:
+        return plain
+    spread = 0.0
+    for arm in (treatment, control):
+        share = (arm.total + 1) / (arm.n + 2)
+        spread += share * (1 - share) / (arm.n + 2)
+    return Estimate(plain.value, sqrt(spread), plain.n)
+
+
 def relative_difference(treatment: Moments, control: Moments) -> Estimate:
     """(treatment - control) / control by the delta method; infinite standard error where control's mean is 0.
 

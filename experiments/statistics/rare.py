@@ -8,8 +8,9 @@ normal limit: it needs no floor.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, lgamma, log
+from math import exp, inf, lgamma, log, prod
 
 from scipy import special
 
@@ -17,6 +18,7 @@ from scipy import special
 PLANNED_RATIO = 2.0
 CONCENTRATION = 20.0
 _MOST_LOG = 700.0
+_MOST_EVIDENCE = 1e60
 _MOST_RATIO = 1e4
 _HALVINGS = 60
 
@@ -70,14 +72,19 @@ def evidence_of_more(counts: Counts, ratio: float = 1.0) -> float:
     return exp(min(mixture + log(above_posterior / above_prior), _MOST_LOG))
 
 
-def lower_bound(counts: Counts, alpha: float) -> float:
+def combined_evidence(strata: Sequence[Counts], ratio: float = 1.0) -> float:
+    """Over phases with shares of their own: the product, since each is evidence whatever the others were."""
+    return prod(min(evidence_of_more(counts, ratio), _MOST_EVIDENCE) for counts in strata)
+
+
+def lower_bound(strata: Sequence[Counts], alpha: float) -> float:
     """The ratio of the rates is above this at every look, but for a chance of alpha; 0 if nothing can be said."""
-    if not counts.events or evidence_of_more(counts, 1 / _MOST_RATIO) < 1 / alpha:
-        return 0.0
     low, high = 1 / _MOST_RATIO, _MOST_RATIO
+    if not any(counts.events for counts in strata) or combined_evidence(strata, low) < 1 / alpha:
+        return 0.0
     for _ in range(_HALVINGS):
         middle = (low * high) ** 0.5
-        low, high = (middle, high) if evidence_of_more(counts, middle) >= 1 / alpha else (low, middle)
+        low, high = (middle, high) if combined_evidence(strata, middle) >= 1 / alpha else (low, middle)
     return low
 
 

@@ -15,6 +15,7 @@ from experiments.statistics.estimates import (
     difference,
     newcombe,
     relative_difference,
+    share_difference,
     welch,
     wilson,
 )
@@ -70,6 +71,16 @@ def test_a_relative_difference_has_the_spread_of_simulated_ratios():
     found = relative_difference(moments(treatment[0]), moments(control[0]))
     assert found.standard_error == pytest.approx(ratios.std(), rel=0.1)
     assert relative_difference(Moments(5, 5, 5), Moments(5, 0, 0)).standard_error == inf
+
+
+def test_an_arm_in_which_all_failed_has_an_error_too():
+    found = share_difference(Moments.of_share(300, 300), Moments.of_share(300, 0))
+    assert (found.value, found.n) == (1.0, 600)
+    assert 0 < found.standard_error < 0.01
+    plain = difference(Moments.of_share(9_000, 300), Moments.of_share(9_000, 250))
+    assert share_difference(Moments.of_share(9_000, 300), Moments.of_share(9_000, 250)).standard_error == pytest.approx(
+        plain.standard_error, rel=0.01
+    )
 
 
 def test_more_events_than_units_are_refused():

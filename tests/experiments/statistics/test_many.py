@@ -58,6 +58,7 @@ def test_combining_is_that_of_statsmodels():
 def test_estimates_that_say_nothing_carry_no_weight():
     assert inverse_variance([Estimate(9.0, inf, 3), Estimate(0.2, 0.1, 50)]).value == pytest.approx(0.2)
     assert inverse_variance([]).standard_error == inf
+    assert inverse_variance([Estimate(0.3, 0.0, 3), Estimate(0.2, 0.1, 50)]) == Estimate(0.3, 0.0, 53)
     assert heterogeneity([Estimate(9.0, inf, 3), Estimate(0.2, 0.1, 50)]).p_value == 1.0
 
 

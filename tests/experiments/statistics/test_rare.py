@@ -31,7 +31,7 @@ def test_38_crashes_against_20():
 def test_nothing_is_no_evidence():
     assert evidence_of_more(Counts(0, 0, 0, 0)) == 1.0
     assert evidence_of_more(Counts(0, 0, 500, 500)) == pytest.approx(1.0)
-    assert lower_bound(Counts(0, 0, 500, 500), 0.05) == 0.0
+    assert lower_bound([Counts(0, 0, 500, 500)], 0.05) == 0.0
     assert rate_ratio(Counts(0, 0, 5, 5)) == (0.0, inf)
     assert evidence_of_more(Counts(0, 10_000, 10_000, 10_000)) < 1e-6
     assert evidence_of_more(Counts(10_000, 0, 10_000, 10_000)) > 1e300
@@ -39,9 +39,14 @@ def test_nothing_is_no_evidence():
 
 def test_the_bound_is_where_the_evidence_reaches_one_over_alpha():
     counts = Counts(90, 30, 5_000, 5_000)
-    bound = lower_bound(counts, 0.05)
+    bound = lower_bound([counts], 0.05)
     assert 1 < bound < counts.ratio
     assert evidence_of_more(counts, bound * 0.999) > 20 > evidence_of_more(counts, bound * 1.001)
+
+
+def test_phases_add_their_evidence():
+    first, second = Counts(30, 15, 1_000, 1_000), Counts(60, 10, 9_000, 3_000)
+    assert lower_bound([first, second], 0.05) > max(lower_bound([first], 0.05), lower_bound([second], 0.05))
 
 
 @pytest.mark.parametrize(("treatment", "control"), SPLITS)

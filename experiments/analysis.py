@@ -1,0 +1,238 @@
+"""Look at an experiment: count, measure, judge, write it down. What follows from it `experiments.services` does.
+
+A look that changes nothing is written down again after an hour at the latest, so that `as_of` tells whether looks are
+still taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Max, Q
+
+from experiments import services
+from experiments.lifecycle import SERVED, State
+from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, results
+from experiments.models import AnalysisRun, Experiment, Exposure, MetricRollup, Phase
+from experiments.policy import Action, Evidence, Policy, Progress, Verdict, judge, policy_from_json
+from experiments.rollups import roll_up
+from experiments.statistics.estimates import Moments
+from registry.errors import DomainError
+
+logger = logging.getLogger(__name__)
+ACTOR = "guardrails"
+WRITTEN_ANEW = timedelta(hours=1)
+_TIERS = ("os", "app_version")
+_MOST_GROUPS = 50
+
+
+def latest(experiment: Experiment) -> AnalysisRun | None:
+    """The last look at the present phase."""
+    phase = experiment.phase
+    return AnalysisRun.objects.of(experiment).filter(phase=phase).first() if phase else None
+
+
+def analyse(experiment: Experiment, now: datetime) -> AnalysisRun | None:
+    """One look. None for an experiment that was never started."""
+    phase = experiment.phases.last()
+    if phase is None:
+        return None
+    policy = policy_from_json(experiment.policy)
+    phases = _comparable(experiment, phase)
+    for each in phases:
+        if each.closed_at is None or each == phase or not MetricRollup.objects.filter(phase=each).exists():
+            roll_up(each, now, slo_ms=policy.slo_ms)
+    counted = count(experiment, phases, now)
+    evidence = evidence_of(counted, policy)
+    # Time, sample and approval are the plan's; without a single unit nothing was measured.
+    verdict = judge(evidence, Progress(units=counted.smallest_arm), policy)
+    return _write(experiment, phase, now, verdict, counted, policy)
+
+
+def _comparable(experiment: Experiment, present: Phase) -> list[Phase]:
+    """Phases of the same seed whose arms have the versions of the present one, oldest first."""
+    versions = _versions(present)
+    rows = experiment.phases.filter(seed=present.seed).prefetch_related("arms").order_by("number")
+    return [row for row in rows if _versions(row) == versions]
+
+
+def _versions(phase: Phase) -> dict[str, int | None]:
+    return {arm.name: arm.model_version_id for arm in phase.arms.all()}
+
+
+def count(experiment: Experiment, phases: Sequence[Phase], now: datetime) -> Counted:
+    """What the rollups hold of the phases, the present one last."""
+    present = phases[-1]
+    arms = list(present.arms.all())
+    heard = MetricRollup.objects.filter(phase=present).aggregate(at=Max("heard_at"))["at"]
+    treatments = [arm.name for arm in arms if not arm.is_control]
+    return Counted(
+        phases=[PhaseCounts(_cells(phase), _shares(phase)) for phase in phases],
+        control=next(arm.name for arm in arms if arm.is_control),
+        treatments=treatments,
+        halted_classes=tuple(experiment.halted_classes),
+        groups=_groups(present),
+        tiers=_tiers(experiment),
+        integrity_units=integrity_units(experiment, phases, treatments),
+        silent_seconds=max(0.0, (now - max(present.opened_at, heard or present.opened_at)).total_seconds()),
+        is_halted=experiment.state == State.HALTED,
+    )
+
+
+def _cells(phase: Phase) -> dict[tuple[str, str], Cell]:
+    cells: dict[tuple[str, str], Cell] = defaultdict(Cell)
+    for row in MetricRollup.objects.filter(phase=phase):
+        cells[row.arm, row.device_class] += _cell(row)
+    return dict(cells)
+
+
+def _cell(row: MetricRollup) -> Cell:
+    return Cell(
+        row.units, row.crashed, row.load_failed, row.fell_back, row.integrity,
+        tuple(row.reached), tuple(row.failed), tuple(row.lost),
+        Moments(row.latency_units, row.latency_total, row.latency_squares), row.slow,
+    )  # fmt: skip
+
+
+def _shares(phase: Phase) -> dict[str, float]:
+    return {arm: share for arm, share in phase.expected_shares.items() if share > 0}
+
+
+def _groups(phase: Phase) -> dict[str, list[int]]:
+    """Assigned units of the largest groups by OS and by app version, in the order of the shares."""
+    arms = list(_shares(phase))
+    found: dict[str, list[int]] = {}
+    for name in _TIERS:
+        rows = (
+            Exposure.objects.filter(phase=phase, assigned_at__isnull=False)
+            .values(name, "arm")
+            .annotate(units=Count("pk"))
+            .order_by("-units")[: _MOST_GROUPS * len(arms)]
+        )
+        for row in rows:
+            if row["arm"] in arms:
+                counts = found.setdefault(f"{name} {row[name] or 'unknown'}", [0] * len(arms))
+                counts[arms.index(row["arm"])] = row["units"]
+    return found
+
+
+def _tiers(experiment: Experiment) -> dict[str, str]:
+    """Small classes join those of the same OS: the first one their selector names."""
+    rows = experiment.application.device_classes.all()
+    return {row.name: str((row.selector.get("os") or ["other"])[0]) for row in rows}
+
+
+def integrity_units(experiment: Experiment, phases: Sequence[Phase], treatments: Sequence[str]) -> int:
+    """Distinct units of the treatments that refused files as not genuine, whether assigned or not."""
+    rows = Exposure.objects.filter(phase__in=phases, arm__in=treatments, integrity_at__isnull=False)
+    return rows.exclude(device_class__in=experiment.halted_classes).values("unit").distinct().count()
+
+
+def errors_in_row(experiment: Experiment) -> int:
+    """How many of the latest looks failed."""
+    number = 0
+    for error in AnalysisRun.objects.of(experiment).values_list("error", flat=True)[:10]:
+        if not error:
+            break
+        number += 1
+    return number
+
+
+def _write(
+    experiment: Experiment, phase: Phase, now: datetime, verdict: Verdict, counted: Counted, policy: Policy
+) -> AnalysisRun:
+    inputs = inputs_hash(counted, policy)
+    last = AnalysisRun.objects.of(experiment).first()
+    same = (phase.pk, "", inputs, verdict.action.value, list(verdict.reasons))
+    known = last and (last.phase_id, last.error, last.inputs_hash, last.verdict, last.reasons)
+    if last and known == same and now - last.as_of < WRITTEN_ANEW:
+        return last
+    return AnalysisRun.objects.create(
+        experiment=experiment,
+        phase=phase,
+        as_of=now,
+        inputs_hash=inputs,
+        verdict=verdict.action.value,
+        reasons=list(verdict.reasons),
+        classes=list(verdict.classes),
+        units=counted.smallest_arm,
+        results=results(counted, policy),
+    )
+
+
+def inputs_hash(counted: Counted, policy: Policy) -> str:
+    """Of all counts, shares and rules that went into a look; not of the time it was taken."""
+    cells = [
+        [[arm, name, repr(cell)] for (arm, name), cell in sorted(phase.cells.items())] + [sorted(phase.shares.items())]
+        for phase in counted.phases
+    ]
+    document = [cells, counted.halted_classes, counted.integrity_units, counted.is_halted, repr(policy)]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def record_error(experiment: Experiment, now: datetime, error: Exception) -> AnalysisRun | None:
+    """A look that failed is no bad result: below four in a row the plan waits, then it holds and says so."""
+    phase = experiment.phases.last()
+    if phase is None:
+        return None
+    failed = errors_in_row(experiment) + 1
+    held = judge(Evidence(errors_in_row=failed), Progress(units=1), Policy())
+    is_held = held.action is Action.HOLD
+    return AnalysisRun.objects.create(
+        experiment=experiment,
+        phase=phase,
+        as_of=now,
+        verdict=held.action.value if is_held else Action.INCONCLUSIVE.value,
+        reasons=[*(held.reasons if is_held else ()), f"the analysis failed: {error}"],
+        error=repr(error),
+    )
+
+
+def look(experiment: Experiment, now: datetime) -> AnalysisRun | None:
+    """Analyse and apply; what goes wrong in the analysis is written down instead."""
+    try:
+        run = analyse(experiment, now)
+    except Exception as error:
+        logger.exception("analysis failed: experiment=%s", experiment)
+        return record_error(experiment, now, error)
+    if run is not None:
+        apply(experiment, run, now)
+    return run
+
+
+def apply(experiment: Experiment, run: AnalysisRun, now: datetime) -> None:
+    """Stop what the verdict stops. Advancing, and holding, are the plan's own: it reads the latest look."""
+    said: Mapping[str, Any] = {"actor": ACTOR, "now": now, "reason": "; ".join(run.reasons)[:2000]}
+    try:
+        if run.verdict == Action.ROLLBACK:
+            services.rollback(experiment=experiment, **said)
+            return
+        if experiment.state in (State.RUNNING, State.PAUSED):
+            for device_class in sorted(set(run.classes) - set(experiment.halted_classes)):
+                services.halt(experiment=experiment, device_class=device_class, **said)
+            if run.verdict == Action.HALT:
+                services.halt(experiment=experiment, **said)
+    except DomainError as error:  # somebody was faster; the next look sees what is then
+        logger.warning("verdict not applied: experiment=%s verdict=%s error=%s", experiment, run.verdict, error)
+
+
+def look_at_all(now: datetime) -> int:
+    """Every served experiment: guardrails hold while it runs, is paused or halted, or waits for approval."""
+    served = list(Experiment.objects.filter(state__in=SERVED).order_by("pk"))
+    for experiment in served:
+        look(experiment, now)
+    return len(served)
+
+
+def with_integrity_failures() -> list[Experiment]:
+    """Served experiments in which some unit of a treatment refused files as not genuine."""
+    concerned = Exposure.objects.filter(
+        Q(phase__closed_at__isnull=True), phase__experiment__state__in=SERVED, integrity_at__isnull=False
+    )
+    return list(Experiment.objects.filter(pk__in=concerned.values("phase__experiment")))
