@@ -30,7 +30,7 @@ class Digits:
 
 def load() -> tuple[Digits, Digits]:
     """(for training, held out)."""
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - comes with the extra `light`
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - comes with the extra `dev`
 
     scans = load_digits()
     small = scans.images.astype(np.float32) / np.float32(GREY_LEVELS)

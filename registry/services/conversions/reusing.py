@@ -27,7 +27,6 @@ CONVERTERS = (
     "ai-edge-litert",
     "ai-edge-quantizer",
     "coremltools",
-    "scikit-learn",
     "tf2onnx",
     "onnx",
     "onnxruntime",
