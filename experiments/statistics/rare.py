@@ -20,7 +20,7 @@ CONCENTRATION = 20.0
 _MOST_LOG = 700.0
 _MOST_EVIDENCE = 1e60
 _MOST_RATIO = 1e4
-_HALVINGS = 60
+_HALVINGS = 40
 
 
 @dataclass(frozen=True, slots=True)

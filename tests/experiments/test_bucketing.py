@@ -22,6 +22,7 @@ NIMBUS_SALT = "bug-1637316-message-aboutwelcome-pull-factor-reinforcement-76-rel
 plain_text = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), max_size=60)
 
 
+# The published cases stand in mozilla/application-services, components/nimbus/src/tests/test_sampling.rs (MPL-2.0).
 @pytest.mark.parametrize(
     ("json_text", "hexadecimal"),
     [
@@ -46,6 +47,16 @@ def test_the_hash_is_the_one_nimbus_publishes(json_text, hexadecimal):
 )
 def test_the_buckets_are_the_ones_nimbus_publishes(unit, span, inside):
     assert in_range(bucket(unit, NIMBUS_SALT), span) is inside
+
+
+@pytest.mark.parametrize(
+    ("unit", "branch"),
+    [("299eed1e-be6d-457d-9e53-da7b1a03f10d", 1), ("542213c0-9aef-47eb-bc6b-3b8529736ba2", 0)],
+)
+def test_two_equal_branches_are_those_nimbus_publishes(unit, branch):
+    """`ratio_sample` of application-services, components/nimbus/src/tests/test_sampling.rs, which hashes a string."""
+    hashed = truncated_json_hash(json.dumps(f"experiment-manager-{unit}-TEST_EXP1-branch"))
+    assert int(int.from_bytes(hashed, "big") > BOUNDARIES[BUCKETS // 2]) == branch
 
 
 def test_vectors():
