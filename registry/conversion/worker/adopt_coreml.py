@@ -12,7 +12,7 @@ from registry.conversion.report import Report, Signature
 from registry.conversion.worker import coreml
 from registry.conversion.worker.golden import evaluation_of
 from registry.conversion.worker.job import Job, WorkerError, installed_versions
-from registry.conversion.worker.mil_interpreter import CoreMlModel, signature_of
+from registry.conversion.worker.mil_interpreter import CoreMlModel, signature_of, translated
 from registry.conversion.worker.package_files import normalise_modes
 from registry.conversion.worker.trace_files import Trace, trace_report, write_references
 from registry.inspection.coreml_file import inspect_coreml
@@ -85,5 +85,6 @@ def _evaluable(package: Path, inspected: SourceInspection) -> tuple[CoreMlModel 
 def _described(package: Path) -> Signature:
     import coremltools as ct  # noqa: PLC0415
 
-    spec: Any = ct.utils.load_spec(str(package))
+    with translated("not_loadable", "a package that coremltools reads"):
+        spec: Any = ct.utils.load_spec(str(package))
     return signature_of(spec.description)

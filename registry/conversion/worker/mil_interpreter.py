@@ -6,7 +6,8 @@ float16. What this cannot show: the Neural Engine's own rounding, and operations
 Operations and their parameters: the MIL op reference of coremltools.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from registry.conversion.report import Signature, TensorSpec
 from registry.conversion.worker.job import WorkerError
 from registry.conversion.worker.mil_operations import OPERATIONS, Operation
 from registry.conversion.worker.mil_weights import CONSTANT_OPERATIONS
+from registry.conversion.worker.refusals import first_sentence
 
 Array = npt.NDArray[Any]
 
@@ -30,16 +32,18 @@ class CoreMlModel:
 
     def __init__(self, path: Path, names: Signature | None = None, specification_version: int = 0) -> None:
         """`names` is the signature it must have, `specification_version` the one it must be of; each where given."""
-        model = ct.models.MLModel(str(path), skip_model_load=True)
+        with translated("not_loadable", "a package that coremltools reads"):
+            model = ct.models.MLModel(str(path), skip_model_load=True)
         spec = model.get_spec()
         if specification_version and spec.specificationVersion != specification_version:
             expected = f"expected specification version {specification_version}"
             raise WorkerError("specification_version", f"{expected}; got {spec.specificationVersion}")
-        program = load_program(spec, spec.specificationVersion, model.weights_dir)
-        self._function = program.functions["main"]
+        with translated("not_loadable", "a program that coremltools reads"):
+            self._function = load_program(spec, spec.specificationVersion, model.weights_dir).functions["main"]
         _require_known(op.op_type for op in self._function.operations)
         self._operations = [op for op in self._function.operations if op.op_type in OPERATIONS]
-        self._constants = _constants(self._function.operations)
+        with translated("not_loadable", "constants of the shapes and types they are declared with"):
+            self._constants = _constants(self._function.operations)
         self.signature = signature_of(spec.description)
         self.min_runtime_version = ios_of(spec.specificationVersion)
         if names is not None:
@@ -53,9 +57,22 @@ class CoreMlModel:
         """Output name -> float32 of one sample."""
         given = self.stored(inputs)
         known = {**self._constants, **{self._function.inputs[name]: _wide(array) for name, array in given.items()}}
-        for op in self._operations:
-            known.update(_results(op, OPERATIONS[op.op_type], known))
+        with translated("does_not_run", "a program that runs"):
+            for op in self._operations:
+                known.update(_results(op, OPERATIONS[op.op_type], known))
         return {var.name: known[var].astype(np.float32) for var in self._function.outputs}
+
+
+@contextmanager
+def translated(code: str, expected: str) -> Iterator[None]:
+    """Raise WorkerError `code` for whatever coremltools and NumPy raise of a file that inspection let through."""
+    try:
+        yield
+    except (WorkerError, MemoryError):
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {first_sentence(str(error))}"
+        raise WorkerError(code, f"expected {expected}; got {got}") from error
 
 
 def _require_known(op_types: Iterable[str]) -> None:

@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 from registry.conversion.report import Report
+from registry.conversion.runner import run_trace
+from registry.inspection.coreml_file import inspect_coreml
+from tests.registry.conversion.conftest import no_heartbeat
 from tests.registry.conversion.test_ready_tflite import adopted, built
+from tests.registry.inspection.builders import coreml_model
 
 pytestmark = pytest.mark.light
 
@@ -99,3 +103,19 @@ def test_a_quantised_sine_says_what_it_lost(shared_model: SharedModel, tmp_path:
     assert variant.accuracy.lost_low < variant.accuracy.lost < variant.accuracy.lost_high
     assert variant.accuracy.lost == pytest.approx(variant.accuracy.value - variant.accuracy.source_value)
     assert variant.speed_ratio > 0
+
+
+def test_a_core_ml_model_that_only_inspection_takes_is_refused_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("coremltools", reason="needs coremltools (extra `light`)")
+    source = tmp_path / "model.mlmodel"
+    ends_too_early = b"\x0a\x05ab"
+    source.write_bytes(coreml_model(ends_too_early, kind=300))
+    assert inspect_coreml(source).details["model_type"] == "glmRegressor"
+    report = run_trace(
+        source=source,
+        source_format="coreml",
+        evaluation_set=None,
+        output=tmp_path / "trace",
+        on_heartbeat=no_heartbeat,
+    )
+    assert (report.state, report.error and report.error.code) == ("failed", "not_loadable")
