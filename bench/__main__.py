@@ -1,4 +1,7 @@
-"""`python -m bench [P1 P2 …]`: measure, print ratios, write results.json, RESULTS.md and results.png."""
+"""`python -m bench [P1 P2 …]`: measure, print ratios, write results.json, RESULTS.md and results.png.
+
+Each measurement is written as soon as it is taken and replaces only its own former figures.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,26 @@ import sys
 import tempfile
 import traceback
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import machine, p1_poll, p2_not_modified, p7_conversion, p9_patches, plot, report
+from bench import (
+    machine,
+    p1_poll,
+    p2_not_modified,
+    p3_public,
+    p4_peers,
+    p5_growth,
+    p7_conversion,
+    p9_patches,
+    p10_memory,
+    plot,
+    report,
+)
 from bench.harness import Harness, Patience
 from bench.outcome import Measurement
 
@@ -23,8 +40,10 @@ if TYPE_CHECKING:
     from types import FrameType, ModuleType
 
 MEASUREMENTS: dict[str, ModuleType] = {
-    module.IDENTIFIER: module for module in (p1_poll, p2_not_modified, p7_conversion, p9_patches)
+    module.IDENTIFIER: module
+    for module in (p1_poll, p2_not_modified, p3_public, p4_peers, p5_growth, p7_conversion, p9_patches, p10_memory)
 }
+DESIGNED = tuple(f"P{number}" for number in range(1, 12))
 _FOLDER = Path(__file__).parent
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM)
 
@@ -33,50 +52,51 @@ class Ended(BaseException):
     """A signal ended the run; nothing that catches an Exception may keep it going."""
 
 
-class OutOfTime(Ended):
-    """The whole must end in time. What was measured until then is kept."""
-
-
 @click.command()
 @click.argument("identifiers", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 50))
 @click.option("--seconds", default=3, show_default=True, type=click.IntRange(1, 30), help="Length of one run.")
 @click.option("--patience", default=40, show_default=True, help="Seconds to spend on waiting for quiet neighbours.")
-@click.option("--limit", default=1200, show_default=True, help="Seconds after which everything is stopped.")
+@click.option("--limit", default=2400, show_default=True, help="Seconds after which everything is stopped.")
 @click.option("--output", default=_FOLDER, type=click.Path(path_type=Path, file_okay=False, exists=True))
 def main(identifiers: tuple[str, ...], rounds: int, seconds: int, patience: int, limit: int, output: Path) -> None:
     """Measure IDENTIFIERS (all without any): ratios to a reference in the same run."""
     settings: dict[str, Any] = {"rounds": rounds, "seconds_per_run": seconds}
-    chosen = [MEASUREMENTS[name] for name in identifiers or MEASUREMENTS]
+    chosen = [module for name, module in MEASUREMENTS.items() if not identifiers or name in identifiers]
+    failed = False
     with _bounded(limit), _folder() as folder:
-        taken = _measure_all(chosen, folder, settings, patience)
-        settings["load_average_after"] = round(os.getloadavg()[0], 2)
-    report.write(output, machine.describe(), settings, taken)
-    for measurement in taken:
-        click.echo(f"\n{measurement.identifier} {measurement.title}\n" + "\n".join(report.lines(measurement)))
-    without = plot.draw(output / "results.png", taken)
+        for measurement in _measure_each(chosen, folder, settings, patience):
+            failed = failed or measurement.failed is not None
+            _keep(output, measurement)
+            click.echo(f"\n{measurement.identifier} {measurement.title}\n" + "\n".join(report.lines(measurement)))
+    without = plot.draw(output / "results.png", report.stored(output))
     if without:
         click.echo(f"no plot: {without}")
-    sys.exit(any(measurement.failed for measurement in taken))
+    sys.exit(failed)
 
 
-def _measure_all(
+def _keep(output: Path, measurement: Measurement) -> None:
+    kept = report.merged(report.stored(output), [measurement])
+    known = {each.identifier for each in kept}
+    absent = [f"{name}: not measured yet" for name in DESIGNED if name not in known]
+    report.write(output, kept, absent)
+
+
+def _measure_each(
     chosen: list[ModuleType], folder: Path, settings: dict[str, Any], patience: float
-) -> list[Measurement]:
-    """What the machine lacks skips those that need it; the end of the time fails those that are left."""
-    taken: list[Measurement] = []
-    settings |= {"load_average_before": round(os.getloadavg()[0], 2), "runs_repeated": 0}
+) -> Iterator[Measurement]:
+    """What the machine lacks skips those that need it."""
+    about = machine.describe()
     usable = os.sched_getaffinity(0)
-    try:
-        for module in chosen:
+    for module in chosen:
+        conditions = {**about, **settings, "load_average_before": round(os.getloadavg()[0], 2), "runs_repeated": 0}
+        try:
+            measurement = _measured_or_skipped(module, folder, conditions, patience / len(chosen))
+        finally:
             os.sched_setaffinity(0, usable)
-            taken.append(_measured_or_skipped(module, folder, settings, patience / len(chosen)))
-    except OutOfTime as reason:
-        left = chosen[len(taken) :]
-        taken += [Measurement(each.IDENTIFIER, each.TITLE, failed=str(reason)) for each in left]
-    finally:
-        os.sched_setaffinity(0, usable)
-    return taken
+        conditions["load_average_after"] = round(os.getloadavg()[0], 2)
+        conditions["taken"] = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        yield replace(measurement, conditions=conditions)
 
 
 def _measured_or_skipped(module: ModuleType, folder: Path, settings: dict[str, Any], patience: float) -> Measurement:
@@ -114,9 +134,8 @@ def _bounded(seconds: int) -> Iterator[None]:
     def leave(number: int, _: FrameType | None) -> None:
         for caught in _ENDINGS:
             signal.signal(caught, signal.SIG_IGN)
-        if number == signal.SIGALRM:
-            raise OutOfTime(f"stopped after {seconds} s, the limit of the whole run")
-        raise Ended(signal.Signals(number).name)
+        alarm = number == signal.SIGALRM
+        raise Ended(f"its limit of {seconds} s" if alarm else signal.Signals(number).name)
 
     for caught in _ENDINGS:
         signal.signal(caught, leave)
@@ -124,7 +143,7 @@ def _bounded(seconds: int) -> Iterator[None]:
     try:
         yield
     except Ended as reason:
-        click.echo(f"bench: ended by {reason}; nothing was written", err=True)
+        click.echo(f"bench: ended by {reason}; what was measured until then is kept", err=True)
         sys.exit(1)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

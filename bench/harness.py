@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LOAD_SCRIPT = Path(__file__).with_name("load.lua")
 _WARM_UP_SECONDS = 1
+_ANSWER_SECONDS = 15
 _MILLISECONDS = 1_000.0
 _LOOK_SECONDS = 0.3
 DISTURBED = 0.1
@@ -33,20 +34,27 @@ class MeasurementError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """One phone's poll for the load generator. `unit` "*" is a new unit for every request; `etag` "" sends none."""
+    """One phone's poll for the load generator. `unit` "*" is a new unit for every request, "" none; `etag` "" none.
+
+    `header` is one more line, such as `Authorization: token`.
+    """
 
     target: str
     unit: str = "*"
     etag: str = ""
+    header: str = ""
 
     @property
     def line(self) -> str:
-        return f"{self.target}\t{self.unit}\t{self.etag}\n"
+        return f"{self.target}\t{self.unit}\t{self.etag}\t{self.header}\n"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A load on a server. `pause_ms` is the mean pause of a connection between its requests; 0 is flat out."""
+    """A load on a server. `pause_ms` is the mean pause of a connection between its requests; 0 is flat out.
+
+    `beside_seconds` tells the CPU time of what works for the server on the generator's core (its database).
+    """
 
     server: Server
     requests: Path
@@ -54,6 +62,7 @@ class Run:
     connections: int
     expected: range  # bytes an answer may have, headers included: tells a 304 from a 200 and an error from both
     pause_ms: float = 0.0
+    beside_seconds: Callable[[], float] = lambda: 0.0
 
 
 @dataclass
@@ -85,7 +94,7 @@ class Harness:
     def alternate(self, runs: Sequence[Run]) -> list[Series]:
         """All runs in turn, `rounds` times, every other round backwards, after a warm-up of each."""
         for run in runs:
-            self.sample(run, seed=0, seconds=_WARM_UP_SECONDS)
+            self._generate(run, seed=0, seconds=_WARM_UP_SECONDS)
         taken: list[list[Sample]] = [[] for _ in runs]
         for number in range(1, self.rounds + 1):
             order = list(enumerate(runs))
@@ -126,12 +135,14 @@ class Harness:
             self.patience.seconds -= _LOOK_SECONDS
 
     def sample(self, run: Run, *, seed: int, seconds: int) -> Sample:
-        server_before, busy_before, began = run.server.cpu_seconds(), self._busy_seconds(), time.monotonic()
+        server_before, beside_before = run.server.cpu_seconds(), run.beside_seconds()
+        busy_before, began = self._busy_seconds(), time.monotonic()
         counted, generator_seconds = self._generate(run, seed, seconds)
         elapsed = time.monotonic() - began
         server_seconds = run.server.cpu_seconds() - server_before
+        beside = run.beside_seconds() - beside_before
         busy = [after - before for after, before in zip(self._busy_seconds(), busy_before, strict=True)]
-        others = max(busy[0] - server_seconds, busy[1] - generator_seconds)
+        others = max(busy[0] - server_seconds, busy[1] - generator_seconds - beside)
         sample = Sample(
             requests=counted["requests"],
             requests_per_second=counted["requests"] / (counted["microseconds"] / 1e6),
@@ -154,11 +165,16 @@ class Harness:
         """The generator's counts, and its CPU seconds."""
         url = f"http://127.0.0.1:{run.server.port}/"
         load = ["wrk", "--threads", "1", "--connections", str(run.connections), "--duration", f"{seconds}s"]
+        load += ["--timeout", f"{_ANSWER_SECONDS}s"]
         script = ["--script", str(_LOAD_SCRIPT), url, "--", str(run.requests), str(seed), f"{run.pause_ms:.3f}"]
         pinned = ["setpriv", "--pdeathsig", "KILL", "taskset", "--cpu-list", str(self.cores.generator)]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            [*pinned, *load, *script], capture_output=True, text=True, check=False, timeout=seconds + 20
+            [*pinned, *load, *script],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds + _ANSWER_SECONDS + 10,
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         last = (done.stdout.strip().splitlines() or [""])[-1]

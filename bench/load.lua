@@ -1,14 +1,15 @@
 -- Requests of many phones for wrk. Arguments after `--`: file of requests, seed, mean pause in milliseconds (0: none).
--- A line of the file is: target TAB unit TAB entity tag; unit "*" means a new one for every request, "" none.
+-- A line of the file is: target TAB unit TAB entity tag TAB header; unit "*" means a new one for every request, "" none.
 
 local before, after, units = {}, {}, {}
 local position, serial, seed, mean_pause = 0, 0, "0", 0
 
 local function read(path)
    for line in io.lines(path) do
-      local target, unit, etag = line:match("^([^\t]*)\t([^\t]*)\t(.*)$")
+      local target, unit, etag, header = line:match("^([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)$")
       local head = "GET " .. target .. " HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: aerogram-bench\r\n"
       if etag ~= "" then head = head .. "If-None-Match: " .. etag .. "\r\n" end
+      if header ~= "" then head = head .. header .. "\r\n" end
       if unit ~= "" then head = head .. "Aerogram-Unit: " end
       before[#before + 1] = head
       units[#units + 1] = unit

@@ -48,6 +48,11 @@ class Ratio:
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "median": self.median, "lowest": min(self.rounds), "highest": max(self.rounds)}
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Ratio:
+        names = ("name", "subject", "reference", "figure", "aim")
+        return cls(*(document[name] for name in names), rounds=tuple(document["rounds"]))
+
 
 @dataclass(frozen=True)
 class Series:
@@ -69,6 +74,10 @@ class Series:
             "rounds": [asdict(sample) for sample in self.samples],
         }
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Series:
+        return cls(document["name"], document["load"], tuple(Sample(**sample) for sample in document["rounds"]))
+
 
 @dataclass(frozen=True)
 class Table:
@@ -80,12 +89,22 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-        return {"title": self.title, "rows": rows}
+        return {"title": self.title, "columns": list(self.columns), "rows": rows}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Table:
+        rows = document["rows"]
+        columns = tuple(document.get("columns") or rows[0])
+        return cls(document["title"], columns, tuple(tuple(row[column] for column in columns) for row in rows))
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """`series` are of servers under load; `tables` are for all other figures. Either may be empty."""
+    """`series` are of servers under load; `tables` are for all other figures. Either may be empty.
+
+    `notes` tell what could not be measured, and what a reader must know to read the figures right. `conditions` are
+    the machine and the settings of the run that took it, since a later run of another one keeps this one.
+    """
 
     identifier: str
     title: str
@@ -93,6 +112,8 @@ class Measurement:
     ratios: Sequence[Ratio] = ()
     tables: Sequence[Table] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    conditions: Mapping[str, Any] = field(default_factory=dict)
     skipped: str | None = None
     failed: str | None = None
 
@@ -102,15 +123,35 @@ class Measurement:
             "title": self.title,
             "skipped": self.skipped,
             "failed": self.failed,
+            "conditions": dict(self.conditions),
             "facts": dict(self.facts),
+            "notes": list(self.notes),
             "ratios": [ratio.to_json() for ratio in self.ratios],
             "series": [series.to_json() for series in self.series],
             "tables": [table.to_json() for table in self.tables],
         }
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Measurement:
+        return cls(
+            document["id"],
+            document["title"],
+            series=tuple(map(Series.from_json, document["series"])),
+            ratios=tuple(map(Ratio.from_json, document["ratios"])),
+            tables=tuple(map(Table.from_json, document.get("tables", ()))),
+            facts=document["facts"],
+            notes=tuple(document.get("notes", ())),
+            conditions=document.get("conditions", {}),
+            skipped=document["skipped"],
+            failed=document["failed"],
+        )
 
-def ratio(name: str, subject: Series, reference: Series, figure: str, aim: str) -> Ratio:
-    """Paired: each round's figure over the reference's in the same round, so that a slow minute touches both."""
+
+def ratio(name: str, subject: Series, reference: Series, figure: str, aim: str, *, times: float = 1.0) -> Ratio:
+    """Paired: each round's figure over the reference's in the same round, so that a slow minute touches both.
+
+    `times` is how many of the reference's requests stand for one of the subject's, for a figure of requests a second.
+    """
     pairs = zip(subject.samples, reference.samples, strict=True)
-    rounds = tuple(getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs)
+    rounds = tuple(times * getattr(ours, figure) / getattr(theirs, figure) for ours, theirs in pairs)
     return Ratio(name, subject.name, reference.name, figure, aim, rounds)

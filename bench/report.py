@@ -1,18 +1,24 @@
-"""Figures on disk: results.json holds every round, RESULTS.md what a person reads."""
+"""Figures on disk: results.json holds every round, RESULTS.md what a person reads.
+
+Each measurement is kept with the conditions it was taken under, so that a run of one leaves the others their figures.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import DISTURBED
+from bench.outcome import Measurement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bench.outcome import Measurement, Ratio, Series, Table
+    from bench.outcome import Ratio, Series, Table
 
+_NAME = "results.json"
 _HEAD = """\
 # Results of `make bench`
 
@@ -26,20 +32,56 @@ in the same run, so where neighbours lowered that rate, it is less than half of 
 """
 
 
-def write(folder: Path, machine: Mapping[str, Any], settings: Mapping[str, Any], taken: Sequence[Measurement]) -> None:
-    document = {"machine": machine, "settings": settings, "measurements": [each.to_json() for each in taken]}
+def stored(folder: Path) -> list[Measurement]:
+    """What earlier runs left in the folder; nothing where there is no file."""
+    path = folder / _NAME
+    document = json.loads(path.read_text()) if path.exists() else {"measurements": []}
+    # Files of older runs had one set of conditions for all.
+    common = {**document.get("machine", {}), **document.get("settings", {})}
+    return [Measurement.from_json({"conditions": common, **each}) for each in document["measurements"]]
+
+
+def merged(before: Iterable[Measurement], taken: Iterable[Measurement]) -> list[Measurement]:
+    """In the order of their numbers; what was taken now replaces what was there of the same identifier."""
+    by_name = {each.identifier: each for each in (*before, *taken)}
+    return sorted(by_name.values(), key=lambda each: _number(each.identifier))
+
+
+def write(folder: Path, measurements: Sequence[Measurement], absent: Sequence[str]) -> None:
+    """`absent`: lines about the measurements of the design that have never been taken."""
+    document = {"measurements": [each.to_json() for each in measurements]}
     text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
-    (folder / "results.json").write_text(text + "\n")
-    (folder / "RESULTS.md").write_text("\n".join(_page(machine, settings, taken)) + "\n")
+    (folder / _NAME).write_text(text + "\n")
+    (folder / "RESULTS.md").write_text("\n".join(_page(measurements, absent)) + "\n")
 
 
-def _page(machine: Mapping[str, Any], settings: Mapping[str, Any], taken: Sequence[Measurement]) -> Iterator[str]:
+def _page(measurements: Sequence[Measurement], absent: Sequence[str]) -> Iterator[str]:
     yield _HEAD
-    for facts in (machine, settings):
-        yield " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items()) + "\n"
-    for measurement in taken:
-        yield f"## {measurement.identifier} {measurement.title}\n"
+    yield from _summary(measurements)
+    for measurement in measurements:
+        yield f"\n## {measurement.identifier} {measurement.title}\n"
         yield from lines(measurement)
+        if measurement.conditions:
+            yield f"\nTaken under: {_members(measurement.conditions)}"
+    yield from _unmeasured(measurements, absent)
+
+
+def _summary(measurements: Sequence[Measurement]) -> Iterator[str]:
+    """Every ratio that has an aim, in one table."""
+    yield "| | ratio | of | to | median | aim |"
+    yield "|---|---|---|---|---:|---|"
+    for measurement in measurements:
+        for ratio in measurement.ratios:
+            if any(character.isdigit() for character in ratio.aim):
+                cells = (measurement.identifier, ratio.name, ratio.subject, ratio.reference)
+                yield f"| {' | '.join(cells)} | {ratio.median:.2f} | {ratio.aim} |"
+
+
+def _unmeasured(measurements: Sequence[Measurement], absent: Sequence[str]) -> Iterator[str]:
+    yield "\n## What could not be measured\n"
+    told = [f"{each.identifier}: {each.skipped or each.failed}" for each in measurements if each.skipped or each.failed]
+    told += [f"{each.identifier}: {note}" for each in measurements for note in each.notes]
+    yield from (f"- {line}" for line in [*told, *absent] or ["nothing: every measurement of the design was taken."])
 
 
 def lines(measurement: Measurement) -> Iterator[str]:
@@ -47,14 +89,16 @@ def lines(measurement: Measurement) -> Iterator[str]:
     if measurement.skipped or measurement.failed:
         yield f"skipped: {measurement.skipped}\n" if measurement.skipped else f"failed: {measurement.failed}\n"
         return
-    yield "| ratio | of | to | median | range | aim |"
-    yield "|---|---|---|---:|---:|---|"
-    yield from (_ratio_row(ratio) for ratio in measurement.ratios)
+    if measurement.ratios:
+        yield "| ratio | of | to | median | range | aim |"
+        yield "|---|---|---|---:|---:|---|"
+        yield from (_ratio_row(ratio) for ratio in measurement.ratios)
     for table in measurement.tables:
         yield from _table_lines(table)
     if measurement.series:
         yield from _series_lines(measurement.series)
-    yield "\n" + " · ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in measurement.facts.items())
+    yield f"\n{_members(measurement.facts)}"
+    yield from (f"\nNote: {note}" for note in measurement.notes)
     if measurement.series:
         yield from _disturbance_lines(measurement.series)
 
@@ -97,7 +141,16 @@ def _series_row(series: Series) -> str:
     return f"| {series.name} | {series.load} | {rate} | {milliseconds} | {cpu} | {shares} |"
 
 
+def _members(facts: Mapping[str, Any]) -> str:
+    return " · ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in facts.items())
+
+
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {count}" for name, count in value.items())
     return str(value)
+
+
+def _number(identifier: str) -> int:
+    found = re.search(r"\d+", identifier)
+    return int(found.group()) if found else 0

@@ -16,12 +16,13 @@ from deploy.dev.children import Child, Part
 from deploy.dev.layout import CHECKOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 NOBODY = "redis://127.0.0.1:9/0"  # polls never speak to the event stream
 _GRACE_SECONDS = 5.0
+_START_SECONDS = 30.0
 _NGINX = """\
 daemon off;
 worker_processes 1;
@@ -62,17 +63,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Server:
-    """A running server, as the load generator and the clock see it."""
+    """A running server, as the load generator and the clock see it; `behind` it may work others on the same core."""
 
     name: str
     port: int
     child: Child
+    behind: tuple[Child, ...] = ()
 
     def cpu_seconds(self) -> float:
         """Of the server and its workers, user and system, since they started."""
-        leader = psutil.Process(self.child.pid)
-        times = [process.cpu_times() for process in (leader, *leader.children(recursive=True))]
-        return float(sum(spent.user + spent.system for spent in times))
+        return sum(cpu_seconds(child) for child in (self.child, *self.behind))
 
     def get(self, target: str, headers: Mapping[str, str]) -> Answer:
         """One request, to learn or to check an answer."""
@@ -98,7 +98,18 @@ class Place:
     core: int
 
     @contextmanager
-    def _running(self, name: str, port: int, command: list[str], variables: Mapping[str, str]) -> Iterator[Server]:
+    def running(
+        self,
+        name: str,
+        port: int,
+        command: list[str],
+        variables: Mapping[str, str],
+        *,
+        is_ready: Callable[[], bool] | None = None,
+        within_seconds: float = _START_SECONDS,
+        working_folder: Path = CHECKOUT,
+    ) -> Iterator[Server]:
+        """Any server, on the server's core, once it `is_ready` (answers HTTP)."""
         # The parent's death is the one exit that no `finally` sees.
         pinned = ["setpriv", "--pdeathsig", "TERM", "taskset", "--cpu-list", str(self.core), *command]
         inherited = {key: os.environ[key] for key in ("HOME", "PYTHONPATH", "VIRTUAL_ENV") if key in os.environ}
@@ -107,14 +118,14 @@ class Place:
             name=name,
             command=pinned,
             environment={**inherited, **path, **variables},
-            working_folder=CHECKOUT,
-            is_ready=lambda: _answers(port),
+            working_folder=working_folder,
+            is_ready=is_ready or (lambda: _answers(port)),
             grace_seconds=_GRACE_SECONDS,
         )
         child = Child(part, run=self.folder, logs=self.folder)
         child.start()
         try:
-            child.wait_until_ready()
+            child.wait_until_ready(within_seconds)
             yield Server(name, port, child)
         finally:
             child.stop()
@@ -123,14 +134,14 @@ class Place:
         """The application as it is deployed, under the settings of `make run`; `tree` is the folder of the store."""
         variables = {"BLOB_STORE_URL": tree.as_uri(), "EVENT_STREAM_URL": NOBODY}
         port = free_port()
-        return self._running("device plane", port, granian(port, "deploy.device_plane:application"), variables)
+        return self.running("device plane", port, device_server(port), variables)
 
     def hello(self, status: int, body: bytes) -> AbstractContextManager[Server]:
         file = self.folder / f"hello-{status}"
         file.write_bytes(body)
         variables = {"BENCH_HELLO_BODY": str(file), "BENCH_HELLO_STATUS": str(status)}
         port = free_port()
-        return self._running("hello", port, granian(port, "bench.hello:application"), variables)
+        return self.running("hello", port, [sys.executable, "-m", "bench.hello", str(port)], variables)
 
     def nginx(self, path: str, body: bytes) -> AbstractContextManager[Server]:
         """A well set up nginx with one static file at `path`."""
@@ -143,13 +154,20 @@ class Place:
         user = "user root;" if os.geteuid() == 0 else ""
         settings.write_text(_NGINX.format(folder=self.folder, port=port, user=user))
         errors = str(self.folder / "nginx-error.log")
-        return self._running("nginx", port, ["nginx", "-e", errors, "-c", str(settings)], {})
+        return self.running("nginx", port, ["nginx", "-e", errors, "-c", str(settings)], {})
 
 
-def granian(port: int, application: str) -> list[str]:
-    """The device plane's settings in `deploy.dev.programs`, which are granian's defaults."""
-    options = ["--host", "127.0.0.1", "--port", str(port), "--no-ws", "--workers", "1", "--log-level", "warning"]
-    return [sys.executable, "-m", "granian", "--interface", "asgi", *options, application]
+def device_server(port: int, workers: int = 1) -> list[str]:
+    """The device plane as `deploy.dev.programs` starts it."""
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+    return [sys.executable, "-m", "deploy.device_server", *options]
+
+
+def cpu_seconds(child: Child) -> float:
+    """Of a program and of those it started, as long as they run."""
+    leader = psutil.Process(child.pid)
+    times = [process.cpu_times() for process in (leader, *leader.children(recursive=True))]
+    return float(sum(spent.user + spent.system for spent in times))
 
 
 def _answers(port: int) -> bool:
