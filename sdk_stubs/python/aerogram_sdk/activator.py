@@ -9,9 +9,11 @@ from datetime import datetime
 from hashlib import file_digest
 from pathlib import Path
 
+from aerogram_sdk.decryption import decrypted, refuse_unopenable
 from aerogram_sdk.errors import HashMismatch, LoadFailed, ManifestMalformed, NoSpace, PatchFailed, StoreFailed
 from aerogram_sdk.events import EventQueue, Subject
 from aerogram_sdk.fetcher import DevicePlane
+from aerogram_sdk.keys import ContentKeys
 from aerogram_sdk.manifest import Manifest, ManifestFile
 from aerogram_sdk.patches import PatchSource
 from aerogram_sdk.runtimes import LoadedModel, Runtime
@@ -34,7 +36,9 @@ class Activator:
         runtimes: Mapping[str, Runtime],
         events: EventQueue,
         clock: Callable[[], datetime],
+        keys: ContentKeys,
     ) -> None:
+        self._keys = keys
         self._store, self._plane, self._runtimes, self._events, self._clock = store, plane, runtimes, events, clock
 
     def install(
@@ -47,9 +51,11 @@ class Activator:
     ) -> None:
         """Make the bundle the active one once it has proven to work; until then nothing changes."""
         subject = Subject.of(manifest)
+        refuse_unopenable(manifest)
         with device_errors():
-            self._obtain(manifest, record, conditions, patches)
-            staged = self._unpack(manifest, subject)
+            opened = self._opened_before(manifest, record)
+            self._obtain(manifest, record, conditions, patches, opened)
+            staged = self._unpack(manifest, subject, opened)
         try:
             with self._store.attempting(manifest.bundle_id, asdict(subject)):
                 self._prove(manifest, staged / "files", device_class, subject)
@@ -67,15 +73,34 @@ class Activator:
         except Exception as error:  # a runtime is foreign code and raises what it likes
             raise LoadFailed(f"load: expected {manifest.runtime} to load {manifest.entry}, got {error!r}") from error
 
-    def _obtain(self, manifest: Manifest, record: ModelRecord, conditions: Conditions, patches: PatchSource) -> None:
-        """Every file into downloads/, whole and of the listed hash."""
+    def _opened_before(self, manifest: Manifest, record: ModelRecord) -> dict[str, Path]:
+        """Files that travel encrypted and whose plaintext is in a bundle here: neither fetched nor opened again."""
+        if manifest.encryption is None:
+            return {}
+        installed = self._installed_files(record)
+        found = {path: installed.get(plain.sha256) for path, plain in manifest.encryption.files.items()}
+        return {
+            path: place_
+            for path, place_ in found.items()
+            if place_ and has_digest(place_, manifest.encryption.files[path])
+        }
+
+    def _obtain(
+        self,
+        manifest: Manifest,
+        record: ModelRecord,
+        conditions: Conditions,
+        patches: PatchSource,
+        opened: Mapping[str, Path],
+    ) -> None:
+        """Every file but those opened before into downloads/, whole and of the listed hash."""
         subject = Subject.of(manifest)
-        files = {file.sha256: file for file in manifest.files.values()}.values()
+        files = {file.sha256: file for path, file in manifest.files.items() if path not in opened}.values()
         self._reuse_installed(files, record)
         missing = [file for file in files if not self._whole(file).exists()]
         missing_bytes = sum(file.length - self._arrived_bytes(file) for file in missing)
         refuse_deferred(manifest, conditions, missing_bytes)
-        self._refuse_full(manifest.size_bytes, missing_bytes)
+        self._refuse_full(manifest.size_bytes, missing_bytes + _opening_bytes(manifest, opened))
         with self._events.passing("download", subject, bytes=missing_bytes):
             bases = self._installed_files(record)
             for file in missing:
@@ -99,7 +124,7 @@ class Activator:
         for installed in filter(None, (record.active, record.previous)):
             with suppress(OSError, ValueError, ManifestMalformed):
                 folder = self._store.bundle_files(installed.bundle)
-                files = self._store.manifest_of(installed.bundle).files.values()
+                files = self._store.manifest_of(installed.bundle).installed_files.values()
                 found |= {file.sha256: folder / file.path for file in files}
         return found
 
@@ -131,9 +156,16 @@ class Activator:
                 f"space: expected {missing_bytes + SPARE_BYTES} bytes free for a bundle of {bundle_bytes}, got {free}"
             )
 
-    def _unpack(self, manifest: Manifest, subject: Subject) -> Path:
-        with self._events.passing("unpack", subject, bytes=manifest.size_bytes):
-            return self._store.stage(manifest, {file.path: self._whole(file) for file in manifest.files.values()})
+    def _unpack(self, manifest: Manifest, subject: Subject, opened: Mapping[str, Path]) -> Path:
+        """Decrypted, where they came encrypted: nothing but the bundle itself ever holds the plaintext."""
+        sources = {path: self._whole(file) for path, file in manifest.files.items() if path not in opened}
+        encryption = manifest.encryption
+        encrypted = {path: source for path, source in sources.items() if encryption and path in encryption.files}
+        with (
+            self._events.passing("unpack", subject, bytes=manifest.size_bytes),
+            decrypted(manifest, encrypted, self._store.staging, self._keys) as plain,
+        ):
+            return self._store.stage(manifest, {**sources, **plain, **opened})
 
     def _prove(self, manifest: Manifest, files: Path, device_class: str, subject: Subject) -> None:
         with self._events.passing("compile", subject):
@@ -170,6 +202,12 @@ class Activator:
 
     def _part(self, file: ManifestFile) -> Path:
         return self._store.downloads / f"{file.sha256}.part"
+
+
+def _opening_bytes(manifest: Manifest, opened: Mapping[str, Path]) -> int:
+    """What decryption adds to the downloads."""
+    files = manifest.encryption.files if manifest.encryption else {}
+    return sum(plain.length for path, plain in files.items() if path not in opened)
 
 
 def has_digest(path: Path, file: ManifestFile) -> bool:

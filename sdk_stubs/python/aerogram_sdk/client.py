@@ -11,6 +11,7 @@ from aerogram_sdk.activator import Activator, device_errors
 from aerogram_sdk.errors import DeviceTrouble
 from aerogram_sdk.events import EventQueue
 from aerogram_sdk.fetcher import DevicePlane, TufFetcher
+from aerogram_sdk.keys import Attester, ContentKeys, KeyService, KeyStore, MemoryKeyStore
 from aerogram_sdk.manifest import SignatureSchema
 from aerogram_sdk.opener import EmbeddedModel, Opener, OpenModel
 from aerogram_sdk.profile import DeviceProfile
@@ -45,11 +46,16 @@ class AerogramClient:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         conditions: Callable[[], Conditions] = Conditions,
         http: httpx.Client | None = None,
+        key_server: str | None = None,
+        key_store: KeyStore | None = None,
+        attest: Attester = lambda _: None,
     ) -> None:
         """`root`: the root.json the app ships with. `key`: the application's public id for rate limits.
 
         `minimum_release_counters`: by model, as `embedded.json` says: the publisher's minimum when the app was built.
-        `clock` gives aware times; it may be wrong, see `State.now`.
+        `clock` gives aware times; it may be wrong, see `State.now`. For protected models: `key_server` is the key
+        service where it has an address of its own, `key_store` keeps keys longer than this process, and `attest` gives
+        the attestation of a binding.
         """
         self._http, self._owns_http = http or httpx.Client(timeout=TIMEOUT_SECONDS), http is None
         self._store = Store(store, application)
@@ -59,7 +65,17 @@ class AerogramClient:
         self._events = EventQueue(self._store.root / "events.db", clock)
         self._profile = profile
         runtimes, embedded, accepts = dict(runtimes), dict(embedded or {}), dict(accepts or {})
-        activator = Activator(store=self._store, plane=self._plane, runtimes=runtimes, events=self._events, clock=clock)
+        activator = Activator(
+            store=self._store,
+            plane=self._plane,
+            runtimes=runtimes,
+            events=self._events,
+            clock=clock,
+            keys=ContentKeys(
+                KeyService(self._http, key_server or server, application, channel, self.unit, attest),
+                key_store or MemoryKeyStore(),
+            ),
+        )
         self._opener = Opener(
             store=self._store,
             activator=activator,

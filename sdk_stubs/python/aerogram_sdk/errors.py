@@ -106,6 +106,13 @@ class PatchFailed(Unavailable):
     stage = "download"
 
 
+class KeyUnavailable(Unavailable):
+    """The key service is away, or did not answer this request."""
+
+    code = "key_unavailable"
+    stage = "unpack"
+
+
 # -- Untrusted: trust metadata
 
 
@@ -206,6 +213,13 @@ class HashMismatch(Untrusted):
     code = "hash_mismatch"
 
 
+class DecryptionFailed(Untrusted):
+    """What the publisher signed does not open with the key that the server gave; the message tells how."""
+
+    code = "decryption_failed"
+    stage = "unpack"
+
+
 # -- Unsuitable
 
 
@@ -224,6 +238,20 @@ class BannedOnDevice(Unsuitable):
 
     code = "banned_on_device"
     stage = "offered"
+
+
+class EncryptionUnsupported(Unsuitable):
+    """The model is encrypted in a way that this SDK does not know."""
+
+    code = "encryption_unsupported"
+    stage = "offered"
+
+
+class KeyRefused(Unsuitable):
+    """The server does not give the model's key to this installation; the message says why."""
+
+    code = "key_refused"
+    stage = "unpack"
 
 
 class LoadFailed(Unsuitable):

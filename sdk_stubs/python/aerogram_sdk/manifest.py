@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Self
@@ -18,6 +18,7 @@ SPEC_VERSION = "1"
 MOST_FILES = 10_000
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_KEY_ID = re.compile(r"[0-9a-f]{32}")
 _PATH_PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 _QUANTISED = frozenset({"int8", "uint8", "int16"})
 _MISSING = object()
@@ -74,6 +75,15 @@ class ManifestFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """How a protected bundle is opened. `files`: by path, each as it is once decrypted."""
+
+    algorithm: str
+    key_id: str
+    files: Mapping[str, ManifestFile]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """When a device may download. `max_cellular_bytes` None: no limit."""
 
@@ -105,6 +115,7 @@ class Manifest:
     sanity_path: str | None = None
     sanity_tolerance: str = "0"
     policy: Policy = field(default_factory=Policy)
+    encryption: Encryption | None = None
     delegate_orders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -142,6 +153,11 @@ class Manifest:
         }
         identity["files"] = {path: [file.sha256, file.length] for path, file in self.files.items()}
         return sha256(canonical_bytes(identity)).hexdigest()
+
+    @property
+    def installed_files(self) -> Mapping[str, ManifestFile]:
+        """The files as they lie in the bundle: decrypted, where they travel encrypted."""
+        return {**self.files, **(self.encryption.files if self.encryption else {})}
 
     @property
     def size_bytes(self) -> int:
@@ -195,6 +211,7 @@ def _install_members(document: Mapping[str, Any]) -> dict[str, Any]:
         "sanity_path": None if sanity is None else _path_in(files, _member(sanity, "path", str), "sanity.path"),
         "sanity_tolerance": "0" if sanity is None else _member(sanity, "tolerance", str),
         "policy": _policy(_optional(document, "policy", dict) or {}),
+        "encryption": _encryption(_optional(document, "encryption", dict), files),
         "delegate_orders": _delegate_orders(_optional(document, "device_classes", dict) or {}),
     }
 
@@ -241,6 +258,28 @@ def _path_in(files: Mapping[str, ManifestFile], path: str, name: str) -> str:
     if path not in files:
         raise ManifestMalformed(f"{name}: expected a listed file, got {path!r}")
     return path
+
+
+def _encryption(document: Mapping[str, Any] | None, files: Mapping[str, ManifestFile]) -> Encryption | None:
+    """What it says of files that the manifest does not list is nobody's business here."""
+    if document is None:
+        return None
+    told = _member(document, "files", dict)
+    opened = {path: _plaintext(files[path], _member(told, path, dict)) for path in told if path in files}
+    key_id = _member(document, "key_id", str)
+    if not _KEY_ID.fullmatch(key_id):
+        raise ManifestMalformed(f"encryption.key_id: expected 32 hexadecimal digits, got {key_id!r}")
+    return Encryption(_member(document, "algorithm", str), key_id, opened)
+
+
+def _plaintext(file: ManifestFile, document: Mapping[str, Any]) -> ManifestFile:
+    digest, length = _member(document, "sha256", str), _integer(document, "length")
+    if not _SHA256.fullmatch(digest) or not 0 <= length < file.length:
+        raise ManifestMalformed(
+            f"encryption.files.{file.path}: expected a SHA-256 and fewer than {file.length} bytes, "
+            f"got {digest!r} and {length}"
+        )
+    return replace(file, sha256=digest, length=length)
 
 
 def _policy(document: Mapping[str, Any]) -> Policy:

@@ -158,7 +158,7 @@ class Opener:
         except (OSError, ValueError, ManifestMalformed) as error:
             raise BundleDamaged(f"bundle: expected its manifest, got {error!r}") from error
         if installed.bundle not in self._undamaged:
-            for file in manifest.files.values():
+            for file in manifest.installed_files.values():
                 if not has_digest(self._store.bundle_files(installed.bundle) / file.path, file):
                     raise BundleDamaged(f"{file.path}: expected SHA-256 {file.sha256}, got another or no file")
             self._undamaged.add(installed.bundle)
