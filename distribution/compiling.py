@@ -10,12 +10,13 @@ from typing import Any
 from tuf.api.metadata import TargetFile
 
 from distribution.catalog import CatalogExperiment, Holdback
-from distribution.manifest import Manifest, ManifestFile, Sanity, canonical_bytes, target_path
+from distribution.manifest import Manifest, ManifestFile, Package, Part, Sanity, canonical_bytes, target_path
 from distribution.models import Release
 from distribution.protection.served import served_variant
 from distribution.served_experiments import ServedExperiments
 from registry.blob_store import blob_store
-from registry.models import Channel, DeviceClass, RegisteredModel, Variant
+from registry.models import Artifact, Channel, DeviceClass, ModelVersion, RegisteredModel, Variant, VariantFile
+from registry.services.conversions.bundling import ARCHIVE
 
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -149,9 +150,8 @@ def signed_variants(release: Release, signed_files: Mapping[str, TargetFile]) ->
     version = release.model_version
     return [
         variant
-        for variant in version.variants.prefetch_related("files__artifact")
-        if release.holds(variant.name)
-        and _is_whole(release, variant, signed_files)
+        for variant in version.variants.with_parts_in_use().prefetch_related("files__artifact", "parts__part__version")
+        if release.holds(variant.name) and _is_whole(release, variant, signed_files)
     ]
 
 
@@ -192,16 +192,11 @@ def _install_manifest(
     version = release.model_version
     served = served_variant(variant, is_protected=release.is_protected)
     files = {
-        file.path: ManifestFile(
-            length=served.artifacts[file.path].size_bytes,
-            sha256=served.artifacts[file.path].sha256,
-            role=file.role,
-            media_type=file.media_type,
-            target=target_path(version.model.slug, version.number, variant.name, file.path),
-        )
-        for file in variant.files.all()
+        file.path: _manifest_file(version, variant, file, served.artifacts[file.path]) for file in variant.files.all()
     }
-    by_role = {file.role: path for path, file in files.items()}
+    parts = {row.name: row.part for row in variant.parts.all()}
+    plain = {file.path: file.artifact for file in variant.files.all()}
+    own = {path: file for path, file in files.items() if path.split("/")[0] not in parts}
     return Manifest(
         version=1,
         expires=NEVER,
@@ -217,12 +212,41 @@ def _install_manifest(
         runtime=variant.runtime,
         min_runtime=variant.min_runtime_version,
         entry=variant.entry,
-        files=files,
-        signature_schema=_signature_schema(variant, by_role.get("labels")),
-        sanity=_sanity(variant, by_role.get("sanity")),
+        files={path: file for path, file in files.items() if file.role != ARCHIVE},
+        parts={name: _part(name, part, files, plain) for name, part in parts.items()},
+        packages={
+            root: Package(about["tree_sha256"], files[about["archive"]]) for root, about in variant.packages.items()
+        },
+        signature_schema=_signature_schema(variant, _path_of("labels", own)),
+        sanity=_sanity(plain, _path_of("sanity", own)),
         lineage=_lineage(variant),
         encryption=served.encryption,
     )
+
+
+def _manifest_file(version: ModelVersion, variant: Variant, file: VariantFile, served: Artifact) -> ManifestFile:
+    return ManifestFile(
+        length=served.size_bytes,
+        sha256=served.sha256,
+        role=file.role,
+        media_type=file.media_type,
+        target=target_path(version.model.slug, version.number, variant.name, file.path),
+    )
+
+
+def _part(name: str, part: Variant, files: Mapping[str, ManifestFile], plain: Mapping[str, Artifact]) -> Part:
+    """What the bundle's manifest says of a part, whose files stand below its name."""
+    own = {path: file for path, file in files.items() if path.startswith(f"{name}/")}
+    return Part(
+        entry=f"{name}/{part.entry}",
+        signature_schema=_signature_schema(part, _path_of("labels", own)),
+        sanity=_sanity(plain, _path_of("sanity", own)),
+        lineage={"model": part.version.model.slug, "model_version": part.version.number, **_lineage(part)},
+    )
+
+
+def _path_of(role: str, files: Mapping[str, ManifestFile]) -> str | None:
+    return next((path for path, file in files.items() if file.role == role), None)
 
 
 def _use_embedded_manifest(channel: Channel, model: RegisteredModel, current: Release | None) -> Manifest:
@@ -247,11 +271,10 @@ def _signature_schema(variant: Variant, labels_path: str | None) -> dict[str, An
     return {**sides, "labels_file": labels_path}
 
 
-def _sanity(variant: Variant, path: str | None) -> Sanity | None:
+def _sanity(plain: Mapping[str, Artifact], path: str | None) -> Sanity | None:
     if path is None:
         return None
-    file = next(file for file in variant.files.all() if file.path == path)
-    with blob_store().open(file.artifact.sha256) as stream:
+    with blob_store().open(plain[path].sha256) as stream:
         return Sanity(path=path, tolerance=json.load(stream)["tolerance"])
 
 

@@ -141,6 +141,12 @@ class RuntimeTooOld(Conflict):
     code = "runtime_too_old"
 
 
+class PartYanked(Conflict):
+    """A bundle holds a part of a version that was yanked since: register it with another one."""
+
+    code = "part_yanked"
+
+
 class NativeCode(Conflict):
     """A file of the variant is a program or library."""
 

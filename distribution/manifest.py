@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from securesystemslib.formats import encode_canonical
 
@@ -21,11 +21,13 @@ from registry.json_members import LARGEST_INTEGER, DocumentError, Members
 MANIFEST_TYPE = "aerogram-manifest"
 SPEC_VERSION = "1"
 DIRECTIVES = ("install", "use_embedded")
+PART_NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 
 _EXPIRES = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _DECIMAL = re.compile(r"\d{1,9}(?:\.\d{1,12})?")
 _KEY_ID = re.compile(r"[0-9a-f]{32}")
 _DEEPEST = 20
+_Read = TypeVar("_Read")
 
 
 class ManifestError(DocumentError):
@@ -100,6 +102,51 @@ class Sanity:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Another model of the bundle, whose files stand below its name: what the manifest says of the main one."""
+
+    entry: str
+    signature_schema: Mapping[str, Any] | None = None
+    sanity: Sanity | None = None
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "entry": self.entry,
+            "signature_schema": self.signature_schema,
+            "sanity": _sanity_json(self.sanity),
+            "lineage": dict(self.lineage),
+        }
+
+    @classmethod
+    def read(cls, members: Members) -> Part:
+        return cls(
+            entry=members.text("entry", pattern=PATH),
+            signature_schema=_read_signature_schema(members),
+            sanity=_read_sanity(members),
+            lineage=members.object("lineage").document,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A folder of the bundle that is one thing to its runtime: its tree digest, and the same as one zip."""
+
+    tree_sha256: str
+    archive: ManifestFile
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tree_sha256": self.tree_sha256, "archive": self.archive.to_json()}
+
+    @classmethod
+    def read(cls, members: Members) -> Package:
+        return cls(
+            tree_sha256=members.text("tree_sha256", pattern=HEX_DIGEST),
+            archive=ManifestFile.read(members.object("archive")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Encryption:
     """How files of a protected variant are opened. `files`: path -> (length in bytes, SHA-256) of the plaintext."""
 
@@ -139,6 +186,8 @@ class Manifest:
     min_runtime: str = ""
     entry: str = ""
     files: Mapping[str, ManifestFile] = field(default_factory=dict)
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    packages: Mapping[str, Package] = field(default_factory=dict)
     signature_schema: Mapping[str, Any] | None = None
     sanity: Sanity | None = None
     policy: Policy = field(default_factory=Policy)
@@ -165,10 +214,14 @@ class Manifest:
             "entry": self.entry,
             "files": {path: file.to_json() for path, file in self.files.items()},
             "signature_schema": self.signature_schema,
-            "sanity": {"path": self.sanity.path, "tolerance": self.sanity.tolerance} if self.sanity else None,
+            "sanity": _sanity_json(self.sanity),
             "policy": self.policy.to_json(),
             "lineage": dict(self.lineage),
         }
+        # Only where there are any: what was signed without them keeps its bytes, and its version.
+        for name, inner in (("parts", self.parts), ("packages", self.packages)):
+            if inner:
+                signed[name] = {key: value.to_json() for key, value in inner.items()}
         if self.encryption is not None:
             signed["encryption"] = self.encryption.to_json()
         Manifest.from_signed(signed)
@@ -198,6 +251,8 @@ class Manifest:
             min_runtime=members.text("min_runtime", ""),
             entry=members.text("entry", ""),
             files={path: ManifestFile.read(inner) for path, inner in members.mapping("files").items()},
+            parts=_read_each(members, "parts", Part.read),
+            packages=_read_each(members, "packages", Package.read),
             signature_schema=_read_signature_schema(members),
             sanity=_read_sanity(members),
             policy=Policy.read(members.object("policy")),
@@ -218,7 +273,7 @@ class Manifest:
             self._check_install()
 
     def _check_use_embedded(self) -> None:
-        for name in ("model_version", "variant", "files", "sanity", "encryption"):
+        for name in ("model_version", "variant", "files", "sanity", "parts", "packages", "encryption"):
             if getattr(self, name):
                 raise ManifestError(f"signed.{name}", "nothing under directive use_embedded", getattr(self, name))
 
@@ -229,16 +284,38 @@ class Manifest:
         for path in self.files:
             if not PATH.fullmatch(path):
                 raise ManifestError("signed.files", f"relative paths like {PATH.pattern}", path)
-        if not any(path == self.entry or path.startswith(f"{self.entry}/") for path in self.files):
-            raise ManifestError("signed.entry", "a file of the manifest or a folder of them", self.entry)
-        if self.sanity is not None and self.sanity.path not in self.files:
-            raise ManifestError("signed.sanity.path", "a file of the manifest", self.sanity.path)
-        labels = (self.signature_schema or {}).get("labels_file")
+        self._check_model("signed", self.entry, self.sanity, self.signature_schema)
+        for name, part in self.parts.items():
+            at = f"signed.parts.{name}"
+            if not PART_NAME.fullmatch(name) or not part.entry.startswith(f"{name}/"):
+                raise ManifestError(f"{at}.entry", "a path below the part's own name", part.entry)
+            self._check_model(at, part.entry, part.sanity, part.signature_schema)
+        for path in self.packages:
+            if not self._is_file_or_folder(path) or path in self.files:
+                raise ManifestError("signed.packages", "folders of the manifest's files", path)
+        self._check_encryption()
+
+    def _check_model(
+        self, at: str, entry: str, sanity: Sanity | None, signature_schema: Mapping[str, Any] | None
+    ) -> None:
+        if not self._is_file_or_folder(entry):
+            raise ManifestError(f"{at}.entry", "a file of the manifest or a folder of them", entry)
+        if sanity is not None and sanity.path not in self.files:
+            raise ManifestError(f"{at}.sanity.path", "a file of the manifest", sanity.path)
+        labels = (signature_schema or {}).get("labels_file")
         if labels is not None and labels not in self.files:
-            raise ManifestError("signed.signature_schema.labels_file", "a file of the manifest", labels)
-        unlisted = sorted(set(self.encryption.files if self.encryption else ()) - set(self.files))
+            raise ManifestError(f"{at}.signature_schema.labels_file", "a file of the manifest", labels)
+
+    def _check_encryption(self) -> None:
+        listed = {file.target for file in self.files.values()}
+        listed |= {package.archive.target for package in self.packages.values()}
+        named = self.encryption.files if self.encryption else ()
+        unlisted = [path for path in named if not any(target.endswith(f"/{path}") for target in listed)]
         if unlisted:
             raise ManifestError("signed.encryption.files", "files of the manifest", unlisted)
+
+    def _is_file_or_folder(self, path: str) -> bool:
+        return path in self.files or any(file.startswith(f"{path}/") for file in self.files)
 
 
 def manifest_path(
@@ -348,6 +425,14 @@ def _read_signature_schema(members: Members) -> Mapping[str, Any] | None:
             tensor.text("dtype", pattern=NAME)
             tensor.integers("shape", most=16)
     return schema.document
+
+
+def _read_each(members: Members, name: str, read: Callable[[Members], _Read]) -> dict[str, _Read]:
+    return {key: read(inner) for key, inner in members.mapping(name).items()} if members.has(name) else {}
+
+
+def _sanity_json(sanity: Sanity | None) -> dict[str, str] | None:
+    return {"path": sanity.path, "tolerance": sanity.tolerance} if sanity else None
 
 
 def _read_sanity(members: Members) -> Sanity | None:

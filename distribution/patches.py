@@ -24,6 +24,7 @@ from distribution.trust.roles import SNAPSHOT
 from distribution.trust.tree import SignedTree
 from registry.blob_store import blob_store
 from registry.models import Application, Artifact, AuditEntry, RegisteredModel, VariantFile
+from registry.services.conversions.bundling import ARCHIVE
 from registry.tasks import enqueue_on_commit
 
 ALGORITHM = "weightdiff-1"
@@ -120,8 +121,8 @@ def _wanted_pairs(application: Application) -> Iterator[tuple[Artifact, Artifact
 
 
 def _files(version_id: int) -> dict[tuple[str, str], Artifact]:
-    """By variant and path, without the small vectors that every version has new ones of."""
-    rows = VariantFile.objects.filter(variant__version=version_id).exclude(role="sanity")
+    """By variant and path; not the small vectors that every version has new ones of, nor zips of what is there."""
+    rows = VariantFile.objects.filter(variant__version=version_id).exclude(role__in=["sanity", ARCHIVE])
     return {(row.variant.name, row.path): row.artifact for row in rows.select_related("variant", "artifact")}
 
 

@@ -15,10 +15,11 @@ IOS_NUMBERED = frozenset({"ios", "ipados", "tvos"})
 
 
 def require_shippable(application: Application, variants: Iterable[Variant]) -> None:
-    """Raises `NoFallback`, `RuntimeTooOld`, `NativeCode`."""
+    """Raises `NoFallback`, `PartYanked`, `RuntimeTooOld`, `NativeCode`."""
     variants = list(variants)
     _require_fallback(application)
     for variant in variants:
+        _require_parts_in_use(variant)
         _require_runnable(application, variant)
         _require_no_native_code(variant)
 
@@ -29,6 +30,12 @@ def _require_fallback(application: Application) -> None:
     if last is None or last.as_rule().selector != Selector():
         told = last.name if last else "none"
         raise errors.NoFallback(f"expected the last device class of {application} to have no condition, got {told}")
+
+
+def _require_parts_in_use(variant: Variant) -> None:
+    yanked = variant.parts.filter(part__version__yanked_at__isnull=False).select_related("part__version__model")
+    for row in yanked:
+        raise errors.PartYanked(f"expected {variant} to hold versions in use, its part {row.part} was yanked")
 
 
 def _require_runnable(application: Application, variant: Variant) -> None:

@@ -86,6 +86,18 @@ class MetadataRefused(Invalid):
     code = "metadata_refused"
 
 
+class BundleRefused(Invalid):
+    """These files or parts cannot stand in one bundle; the message says what to change."""
+
+    code = "bundle_refused"
+
+
+class PartUnfinished(Conflict):
+    """A version that is named as a part is still being converted."""
+
+    code = "part_unfinished"
+
+
 class GatesRefused(Invalid):
     """These gates say nothing that can be checked; the message says what to change."""
 

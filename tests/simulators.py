@@ -71,12 +71,21 @@ class PublishedTree:
         channel: str = "production",
         current: bool = True,
         manifest_version: int | None = None,
+        roles: Mapping[str, str] | None = None,
+        **members: Any,
     ) -> CatalogModel:
-        """Store the files, sign a manifest for each variant and put the version into the channel."""
+        """Store the files, sign a manifest for each variant and put the version into the channel.
+
+        `roles` are those of files that are no models, `members` further ones of every manifest.
+        """
         before = self.models.get((channel, model), CatalogModel(manifest_version=0, current=None, versions={}))
         number = manifest_version or before.manifest_version + 1
         for variant, files in variants.items():
-            self.manifests[channel, model, version, variant] = self._manifest(channel, model, version, variant, files)
+            manifest = self._manifest(channel, model, version, variant, files)
+            told = {
+                path: replace(file, role=(roles or {}).get(path, file.role)) for path, file in manifest.files.items()
+            }
+            self.manifests[channel, model, version, variant] = replace(manifest, files=told, **members)
         after = replace(
             before,
             manifest_version=number,

@@ -35,8 +35,8 @@ def embedded(channel: Channel, model: RegisteredModel, variant: str | None = Non
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
     signed = manifest["signed"]
-    names = ("model_version", "release_counter", "runtime", "entry", "files", "signature_schema")
-    return {**{name: signed[name] for name in names}, "manifest": manifest}
+    names = ("model_version", "release_counter", "runtime", "entry", "files", "parts", "packages", "signature_schema")
+    return {**{name: signed[name] for name in names if name in signed}, "manifest": manifest}
 
 
 def catalog_document(tree: SignedTree, pointer: TreePointer, channel: Channel) -> dict[str, Any]:

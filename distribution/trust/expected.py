@@ -18,7 +18,7 @@ from distribution.trust.roles import TARGETS, catalog_path, expiry, model_paths,
 from distribution.trust.tree import SignedTree
 from registry.blob_store import blob_store
 from registry.digests import CHUNK_BYTES, sha256_of_chunks
-from registry.models import Application, Artifact, VariantFile
+from registry.models import Application, Artifact, Variant, VariantFile
 
 Verify = Callable[[VariantFile, Artifact], None]
 
@@ -78,7 +78,7 @@ class Expectation:
         return list(self.application.registered_models.values_list("slug", flat=True))
 
     def _files(self, role: str, verify: Verify) -> Iterator[tuple[str, TargetFile]]:
-        """Every file of every released variant of versions that are not yanked, of the models that are this role's."""
+        """Every file of every released variant of versions, and with parts, not yanked; of this role's models."""
         known = self._signed_before()
         floors = _floors(self.application, known)
         released = Release.objects.filter(channel__application=self.application, model_version__yanked_at__isnull=True)
@@ -87,9 +87,8 @@ class Expectation:
         served = ServedFiles(
             self.application, set(released.filter(is_protected=True).values_list("model_version_id", flat=True))
         )
-        files = VariantFile.objects.filter(variant__version_id__in=counters).select_related(
-            "artifact", "variant__version__model"
-        )
+        in_use = Variant.objects.filter(version_id__in=counters).with_parts_in_use()
+        files = VariantFile.objects.filter(variant__in=in_use).select_related("artifact", "variant__version__model")
         for file in files:
             is_released = file.variant.name in held.get(file.variant.version_id, {file.variant.name})
             artifact = served.artifact(file)

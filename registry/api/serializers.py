@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from registry.api.pages import PageQuery
+from registry.bundles import FILE_ROLES, MOST_FILES, MOST_PARTS, MOST_PATH_CHARACTERS
 from registry.models import (
     ApiToken,
     Application,
@@ -20,6 +21,9 @@ from registry.models import (
     Upload,
     Variant,
     VariantFile,
+    VariantPart,
+    VersionFile,
+    VersionPart,
 )
 from registry.models.applications import slug_validator
 from registry.services.lineage import lineage
@@ -221,6 +225,20 @@ class ModelRequest(Body):
     name = serializers.CharField(max_length=200, required=False, allow_blank=True, default="")
 
 
+class ExtraFileRequest(Body):
+    upload = serializers.IntegerField(min_value=1)
+    role = serializers.ChoiceField(choices=FILE_ROLES)
+    path = serializers.CharField(
+        max_length=MOST_PATH_CHARACTERS, required=False, help_text="In the bundle; the upload's file name if none."
+    )
+
+
+class PartRequest(Body):
+    name = serializers.CharField(max_length=63)
+    model = serializers.CharField(max_length=63)
+    version = serializers.IntegerField(min_value=1)
+
+
 class VersionRequest(Body):
     """What a push sends after its uploads."""
 
@@ -232,6 +250,12 @@ class VersionRequest(Body):
     training_set = serializers.IntegerField(min_value=1, required=False, allow_null=True)
     metadata = serializers.DictField(required=False, help_text="docs/conversion.md lists its members.")
     labels = serializers.ListField(child=serializers.CharField(max_length=200), max_length=100_000, required=False)
+    files = serializers.ListField(
+        child=ExtraFileRequest(), max_length=MOST_FILES, required=False, help_text="Every variant holds them too."
+    )
+    parts = serializers.ListField(
+        child=PartRequest(), max_length=MOST_PARTS, required=False, help_text="Versions of models that switch with it."
+    )
     notes = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
     recipes = serializers.ListField(child=serializers.CharField(max_length=63), max_length=100, required=False)
     profile = serializers.CharField(max_length=63, required=False, help_text="In place of recipes.")
@@ -314,8 +338,20 @@ class VariantFileSerializer(serializers.ModelSerializer[VariantFile]):
         fields = ["path", "role", "media_type", "sha256", "size_bytes"]
 
 
+class VariantPartSerializer(serializers.ModelSerializer[VariantPart]):
+    model = serializers.CharField(source="part.version.model.slug")
+    version = serializers.IntegerField(source="part.version.number")
+    variant = serializers.CharField(source="part.name")
+
+    class Meta:
+        model = VariantPart
+        fields = ["name", "model", "version", "variant"]
+
+
 class VariantSerializer(serializers.ModelSerializer[Variant]):
     files = VariantFileSerializer(many=True)
+    parts = VariantPartSerializer(many=True)
+    packages = serializers.DictField()
     report = serializers.DictField()
     lineage = serializers.SerializerMethodField()
 
@@ -330,6 +366,8 @@ class VariantSerializer(serializers.ModelSerializer[Variant]):
             "tree_digest",
             "recipe_digest",
             "files",
+            "packages",
+            "parts",
             "report",
             "lineage",
             "created_at",
@@ -354,6 +392,24 @@ class ListedVariantSerializer(VariantSerializer):
     report = BriefReportField()
 
 
+class VersionFileSerializer(serializers.ModelSerializer[VersionFile]):
+    sha256 = serializers.CharField(source="artifact.sha256")
+    size_bytes = serializers.IntegerField(source="artifact.size_bytes")
+
+    class Meta:
+        model = VersionFile
+        fields = ["path", "role", "media_type", "sha256", "size_bytes"]
+
+
+class VersionPartSerializer(serializers.ModelSerializer[VersionPart]):
+    model = serializers.CharField(source="part.model.slug")
+    version = serializers.IntegerField(source="part.number")
+
+    class Meta:
+        model = VersionPart
+        fields = ["name", "model", "version"]
+
+
 class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
     model = serializers.CharField(source="model.slug")
     source_sha256 = serializers.CharField(source="source.sha256")
@@ -362,6 +418,8 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
     rebuilt_from = serializers.IntegerField(source="rebuilt_from.number", default=None, allow_null=True)
     metadata = serializers.DictField()
     labels = serializers.ListField(child=serializers.CharField())
+    files = VersionFileSerializer(many=True)
+    parts = VersionPartSerializer(many=True)
     jobs = JobSerializer(many=True)
     variants = serializers.SlugRelatedField("name", many=True, read_only=True)  # type: ignore[var-annotated]
 
@@ -378,6 +436,8 @@ class VersionSerializer(serializers.ModelSerializer[ModelVersion]):
             "training_set_sha256",
             "labels",
             "metadata",
+            "files",
+            "parts",
             "profile",
             "rebuilt_from",
             "notes",

@@ -12,7 +12,17 @@ from registry.models.applications import (
 from registry.models.audit import AuditEntry, PublishRequest
 from registry.models.conversions import ConversionJob, JobState, Reproduction
 from registry.models.gates import ConversionProfile, DeviceBenchmark, GateOverride
-from registry.models.versions import Artifact, ModelVersion, RegisteredModel, Upload, Variant, VariantFile
+from registry.models.versions import (
+    Artifact,
+    ModelVersion,
+    RegisteredModel,
+    Upload,
+    Variant,
+    VariantFile,
+    VariantPart,
+    VersionFile,
+    VersionPart,
+)
 
 __all__ = [
     "ApiToken",
@@ -36,4 +46,7 @@ __all__ = [
     "Upload",
     "Variant",
     "VariantFile",
+    "VariantPart",
+    "VersionFile",
+    "VersionPart",
 ]

@@ -1,3 +1,5 @@
+from typing import Any, ClassVar, Self
+
 from django.conf import settings
 from django.db import models
 from django.db.models.expressions import Value
@@ -78,8 +80,50 @@ class ModelVersion(models.Model):
         return f"{self.model.slug}:{self.number}"
 
 
+class VersionFile(models.Model):
+    """An extra file of a version: every variant of it holds this too, and they switch together."""
+
+    version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="files")
+    path = models.CharField(max_length=200)
+    role = models.CharField(max_length=20)
+    media_type = models.CharField(max_length=100)
+    artifact = models.ForeignKey(Artifact, models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ["path"]
+        constraints = [models.UniqueConstraint(fields=["version", "path"], name="file_path_per_version")]
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class VersionPart(models.Model):
+    """Another model's version whose files every variant of this one holds below `name`: a decoder for its encoder."""
+
+    version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="parts")
+    name = models.CharField(max_length=63)
+    part = models.ForeignKey(ModelVersion, models.PROTECT, related_name="part_of")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["version", "name"], name="part_name_per_version")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.part}"
+
+
+class VariantQuerySet(models.QuerySet["Variant"]):
+    def with_parts_in_use(self) -> Self:
+        """Without those that hold a part of a version that was yanked."""
+        yanked = VariantPart.objects.filter(part__version__yanked_at__isnull=False)
+        return self.exclude(pk__in=yanked.values("variant_id"))
+
+
 class Variant(models.Model):
-    """A version built for one format and precision, with what the conversion cost."""
+    """A version built for one format and precision, with what the conversion cost.
+
+    `packages` maps each package directory among its files to {"tree_sha256", "archive": path of its zip}.
+    """
 
     version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="variants")
     name = models.CharField(max_length=63)
@@ -90,7 +134,10 @@ class Variant(models.Model):
     size_bytes = models.PositiveBigIntegerField()
     recipe_digest = models.CharField(max_length=64)
     report = models.JSONField()
+    packages = models.JSONField(default=dict, blank=True, db_default=Value({}, models.JSONField()))
     created_at = models.DateTimeField()
+
+    objects: ClassVar[Any] = VariantQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -113,3 +160,18 @@ class VariantFile(models.Model):
 
     def __str__(self) -> str:
         return self.path
+
+
+class VariantPart(models.Model):
+    """The variant of a part whose files stand in this variant below its name."""
+
+    variant = models.ForeignKey(Variant, models.PROTECT, related_name="parts")
+    name = models.CharField(max_length=63)
+    part = models.ForeignKey(Variant, models.PROTECT, related_name="part_of")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["variant", "name"], name="part_name_per_variant")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.part}"

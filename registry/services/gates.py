@@ -1,7 +1,7 @@
 """Gates of a model, what its variants miss of them, and people's decisions to release one all the same."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -54,8 +54,8 @@ def verdicts(version: ModelVersion) -> list[Verdict]:
     """What each variant of a version misses, by name."""
     gates = Gates.from_json(version.model.gates)
     offered = {row.name: set(row.variants) for row in version.model.application.device_classes.all()}
-    variants = version.variants.prefetch_related("benchmarks", "overrides")
-    return [_verdict(variant, gates, offered) for variant in variants]
+    variants = version.variants.prefetch_related("benchmarks", "overrides", "parts__part__version__model")
+    return [_with_parts(_verdict(variant, gates, offered), offered) for variant in variants]
 
 
 def releasable_variants(version: ModelVersion) -> list[Variant]:
@@ -153,6 +153,18 @@ def _verdict(variant: Variant, gates: Gates, offered: Mapping[str, set[str]]) ->
     )
     covered = [miss for override in variant.overrides.all() for miss in override.misses]
     return Verdict(variant, tuple(found), tuple(miss for miss in found if miss.to_json() not in covered))
+
+
+def _with_parts(verdict: Verdict, offered: Mapping[str, set[str]]) -> Verdict:
+    """A part keeps to the gates of its own model, or its misses count for the bundle, whose override covers them."""
+    covered = [miss for override in verdict.variant.overrides.all() for miss in override.misses]
+    found, uncovered = list(verdict.misses), list(verdict.uncovered)
+    for row in verdict.variant.parts.all():
+        own = _verdict(row.part, Gates.from_json(row.part.version.model.gates), offered)
+        missed = [replace(miss, subject=f"part {row.name} {miss.subject}".strip()) for miss in own.uncovered]
+        found += missed
+        uncovered += [miss for miss in missed if miss.to_json() not in covered]
+    return Verdict(verdict.variant, tuple(found), tuple(uncovered))
 
 
 def _newest(variant: Variant) -> list[Measured]:

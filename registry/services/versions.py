@@ -12,8 +12,18 @@ from registry import errors, inspection
 from registry.blob_store import StagedBlob, blob_store
 from registry.conversion.metadata import Metadata, MetadataError
 from registry.conversion.recipes import RECIPES
-from registry.models import Application, Artifact, AuditEntry, ModelVersion, PublishRequest, RegisteredModel, Upload
+from registry.models import (
+    Application,
+    Artifact,
+    AuditEntry,
+    ModelVersion,
+    PublishRequest,
+    RegisteredModel,
+    Upload,
+)
+from registry.services import bundles
 from registry.services.applications import require_slug
+from registry.services.bundles import ExtraFile
 from registry.services.conversions import request_conversions
 from registry.services.profiles import recipes_for_push
 from registry.services.sources import inspect_artifact, inspect_evaluation_set, inspect_source
@@ -46,11 +56,11 @@ def receive_upload(
 def delete_upload(*, upload: Upload, actor: str, now: datetime) -> None:
     """Forget an upload that nothing was made of. Its bytes stay: the store knows them by digest, for all applications.
 
-    Raises `UploadInUse` when a version of the application has these bytes as source, evaluation or training set.
+    Raises `UploadInUse` when a version of the application has these bytes as source, set or extra file.
     """
     with transaction.atomic():
         artifact, application = upload.artifact, upload.application
-        uses = Q(source=artifact) | Q(evaluation_set=artifact) | Q(training_set=artifact)
+        uses = Q(source=artifact) | Q(evaluation_set=artifact) | Q(training_set=artifact) | Q(files__artifact=artifact)
         user = ModelVersion.objects.filter(uses, model__application=application).select_related("model").first()
         if user is not None:
             raise errors.UploadInUse(f"expected an upload that no version uses, {upload} is part of {user}")
@@ -99,6 +109,8 @@ def register_version(
     training_set: Upload | None = None,
     labels: Sequence[str] = (),
     metadata: Mapping[str, Any] | None = None,
+    files: Sequence[ExtraFile] = (),
+    parts: Mapping[str, ModelVersion] | None = None,
     notes: str = "",
     recipes: Sequence[str] | None = None,
     profile: str | None = None,
@@ -108,12 +120,15 @@ def register_version(
     """Make an immutable, numbered version of an uploaded model and request its conversions.
 
     Without `recipes` those of the profile are built, without a profile those of the model's default one, without any
-    all that belong to the default. The first version of a model makes the model too. Raises `SourceRefused` when
-    inspection does, `MetadataRefused`, `UnknownProfile`, `UnknownRecipe`; nothing is kept then but the uploads.
+    all that belong to the default. The first version of a model makes the model too. Every variant holds the extra
+    `files` too, and those of its `parts`, versions of other models by name. Raises `SourceRefused` when inspection
+    does, `MetadataRefused`, `BundleRefused`, `PartUnfinished`, `VersionYanked`, `UnknownProfile`, `UnknownRecipe`;
+    nothing is kept then but the uploads.
     """
     require_slug(model_slug, field="model")
     found = inspect_source(source)
     require_metadata(metadata or {}, labels)
+    bundles.require_bundle(files, parts or {}, model_slug=model_slug, has_labels=bool(labels))
     if evaluation_set is not None:
         inspect_evaluation_set(evaluation_set)
     if training_set is not None:
@@ -132,7 +147,8 @@ def register_version(
         model = _model_for_update(application, model_slug, now)
         chosen, wanted = recipes_for_push(model, profile=profile, recipes=recipes)
         version = _make(model, said, found, profile=chosen, actor=actor, now=now)
-        _record(version, "register_version")
+        bundles.keep_bundle(version, files, parts or {})
+        _record(version, "register_version", **bundles.told(version))
         request_conversions(version=version, inspected=found, recipes=wanted, now=now)
     return version
 
@@ -160,6 +176,7 @@ def rebuild_version(*, version: ModelVersion, actor: str, now: datetime, notes: 
     with transaction.atomic():
         model = _model_for_update(version.model.application, version.model.slug, now)
         made = _make(model, said, found, profile=version.profile, actor=actor, now=now)
+        bundles.copy_bundle(version, made)
         _record(made, "rebuild_version", rebuilt_from=version.number)
         request_conversions(version=made, inspected=found, recipes=recipes or None, now=now)
     return made

@@ -1,6 +1,7 @@
 """Conversions without converters: the runner is the boundary, everything behind it is real."""
 
 import json
+from dataclasses import replace
 
 from django.db import transaction
 
@@ -19,11 +20,11 @@ FOUND = SourceInspection("keras", (TensorInfo("image", (None, 32, 32, 1), "float
 
 
 class FakeRunner:
-    """Writes one file where a real conversion would write its own. `ends` maps a step to a state, `during` is called
-    with the step and the heartbeat while it "runs"."""
+    """Writes one file where a real conversion would write its own, or what `makes` has for the recipe, by path. `ends`
+    maps a step to a state, `during` is called with the step and the heartbeat while it "runs"."""
 
     def __init__(self, monkeypatch):
-        self.ends, self.ran, self.given = {}, [], {}
+        self.ends, self.ran, self.given, self.makes = {}, [], {}, {}
         self.salt = b""
         self.during = lambda step, heartbeat: heartbeat(Progress("working", 40, "a line\n"))
         monkeypatch.setattr(runner, "run_trace", self._trace)
@@ -41,7 +42,9 @@ class FakeRunner:
             "metadata": json.loads(metadata.read_text()) if metadata else None,
             **given,
         }
-        return self._end(recipe, output, {RECIPES[recipe].entry: recipe.encode()}, "model", on_heartbeat)
+        files = self.makes.get(recipe) or {RECIPES[recipe].entry: recipe.encode()}
+        report = self._end(recipe, output, files, "model", on_heartbeat)
+        return replace(report, entry=RECIPES[recipe].entry)
 
     def _end(self, step, output, contents, role, heartbeat):
         self.ran.append(step)
@@ -49,6 +52,7 @@ class FakeRunner:
         files = []
         for name, content in contents.items():
             path = output / name
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content + (self.salt if role == "model" else b""))
             sha256, size_bytes = sha256_of_file(path)
             files.append(ProducedFile(name, role, size_bytes, sha256))

@@ -1,6 +1,6 @@
 """Uploads, models, their versions, and what conversion made of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.utils import timezone
@@ -30,6 +30,7 @@ from registry.api.serializers import (
 )
 from registry.digests import CHUNK_BYTES, is_sha256_hex
 from registry.models import Application, ConversionJob, ModelVersion, Role, Upload
+from registry.services.bundles import ExtraFile, find_part
 from registry.services.models import create_model, rename_model
 from registry.services.profiles import recipes_for_push
 
@@ -170,7 +171,8 @@ class VersionsView(NounView):
             versions = versions.filter(yanked_at__isnull=not wanted["yanked"])
         if "source_format" in wanted:
             versions = versions.filter(source_format=wanted["source_format"])
-        return self.page(request, versions.prefetch_related("jobs", "variants"), by="-number")
+        related = ("jobs", "variants", "files__artifact", "parts__part__model")
+        return self.page(request, versions.prefetch_related(*related), by="-number")
 
     def post(self, request: Request, model: str) -> Response:
         """The first version makes the model."""
@@ -186,6 +188,8 @@ class VersionsView(NounView):
             source_signature=wanted.get("source_signature", ""),
             labels=wanted.get("labels", ()),
             metadata=wanted.get("metadata"),
+            files=[_extra_file(self.application, **file) for file in wanted.get("files", ())],
+            parts=_parts(self.application, wanted.get("parts", ())),
             notes=wanted.get("notes", ""),
             recipes=wanted.get("recipes"),
             profile=wanted.get("profile"),
@@ -221,7 +225,7 @@ class VariantsView(OneVersionView):
     }
 
     def get(self, request: Request, model: str, number: int) -> Response:
-        variants = self.found(model, number).variants.prefetch_related("files__artifact")
+        variants = self.found(model, number).variants.prefetch_related("files__artifact", "parts__part__version__model")
         return self.page(request, variants, by="name")
 
 
@@ -326,6 +330,18 @@ def _expected_sha256(request: Request) -> str | None:
     if declared is not None and not is_sha256_hex(declared):
         raise errors.Invalid(f"expected 64 lower-case hex digits, got {declared!r}", field="sha256")
     return declared
+
+
+def _extra_file(application: Application, *, upload: int, role: str, path: str = "") -> ExtraFile:
+    found = _find_upload(application, upload, "files")
+    return ExtraFile(role, path or found.file_name, found)
+
+
+def _parts(application: Application, wanted: Sequence[Mapping[str, Any]]) -> dict[str, ModelVersion]:
+    names = [part["name"] for part in wanted]
+    if len(set(names)) != len(names):
+        raise errors.BundleRefused(f"expected each part once, got {', '.join(names)}", field="parts")
+    return {part["name"]: find_part(application, part["model"], part["version"]) for part in wanted}
 
 
 def _find_upload(application: Application, upload_id: int, field: str) -> Upload:

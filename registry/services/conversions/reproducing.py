@@ -16,6 +16,7 @@ from registry.models import AuditEntry, Reproduction, Variant
 from registry.services import workspaces
 from registry.services.conversions import queueing
 from registry.services.conversions.building import Bench, overlay
+from registry.services.conversions.bundling import built_files
 from registry.services.conversions.running import Clock, LeaseLost
 
 State = Reproduction.State
@@ -92,7 +93,7 @@ def _built_again(row: Reproduction, workspace: Path, clock: Clock) -> list[Repor
 
 def _compared(variant: Variant, reports: list[Report], output: Path) -> dict[str, Any]:
     """Every file that either build has, with both digests, and the versions of converters that are not the same."""
-    expected = {file.path: file.artifact.sha256 for file in variant.files.select_related("artifact")}
+    expected = {file.path: file.artifact.sha256 for file in built_files(variant)}
     got = {file.path: sha256_of_file(output / file.path)[0] for file in reports[-1].files if file.role != "trace"}
     files = [
         {

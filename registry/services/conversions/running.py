@@ -1,25 +1,26 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from django.db import transaction
 
 from registry.blob_store import blob_store
+from registry.bundles import BundleError
 from registry.conversion import runner
 from registry.conversion.extras import missing_extras
 from registry.conversion.recipes import RECIPES, TRACE
-from registry.conversion.report import ProducedFile, Report, not_applicable
-from registry.digests import tree_digest
-from registry.models import Artifact, ConversionJob, JobState, Variant, VariantFile
+from registry.conversion.report import Failure, ProducedFile, Report, not_applicable
+from registry.models import Artifact, ConversionJob, JobState, Variant, VariantFile, VariantPart
 from registry.models.conversions import cancelled_report
 from registry.services import workspaces
-from registry.services.conversions import reusing
+from registry.services.conversions import bundling, reusing
 from registry.services.conversions.building import Bench
+from registry.services.conversions.bundling import Bundle
 from registry.services.conversions.following import settle_followers
 
 Clock = Callable[[], datetime]
-MEDIA_TYPES = {".tflite": "application/vnd.tflite", ".json": "application/json", ".txt": "text/plain"}
 LOG_CHARACTERS = 4_000  # written at every beat, so less than what the report keeps
 
 
@@ -55,20 +56,22 @@ def _claim_next(queue: str, now: datetime) -> ConversionJob | None:
 
 
 def _run(job: ConversionJob, workspace: Path, clock: Clock) -> None:
-    if reason := _absent_extra(job):
-        _record(job, not_applicable(reason), {}, clock())
+    if reason := _absent_extra(job) or bundling.missing_part(job):
+        _record(job, not_applicable(reason), None, clock())
         return
+    beat = workspaces.every_second(lambda: _beat(job, clock()), clock)
     key = reusing.reuse_key(job)
     earlier = reusing.earlier_with(key, job)
     if earlier is not None:
-        _record(job, earlier.report, earlier.artifacts, clock(), reuse_key=key, reused_from=earlier.job)
+        report, bundle = _bundled(job, earlier.report, earlier.artifacts, workspace, clock(), beat)
+        _record(job, report, bundle, clock(), reuse_key=key, reused_from=earlier.job)
         return
-    beat = workspaces.every_second(lambda: _beat(job, clock()), clock)
     bench = Bench(job.version, workspace, beat, lambda progress: _tell(job, progress, clock()))
     start = bench.base_folder(job.base_name) if job.base_name else None
     report = bench.build(job.recipe, start=start, output=workspace / "output")
     artifacts = _keep_files(workspace / "output", report.files, clock(), beat)
-    _record(job, report, artifacts, clock(), reuse_key=key)
+    report, bundle = _bundled(job, report, artifacts, workspace, clock(), beat)
+    _record(job, report, bundle, clock(), reuse_key=key)
 
 
 def _absent_extra(job: ConversionJob) -> str:
@@ -109,9 +112,24 @@ def _keep_files(
     return artifacts
 
 
-def _record(
-    job: ConversionJob, report: Report, artifacts: Mapping[str, Artifact], now: datetime, **origin: object
-) -> None:
+def _bundled(
+    job: ConversionJob,
+    report: Report,
+    artifacts: Mapping[str, Artifact],
+    workspace: Path,
+    now: datetime,
+    beat: workspaces.Beat,
+) -> tuple[Report, Bundle | None]:
+    """What the variant holds, where there is to be one; a failure where its files cannot stand beside each other."""
+    if job.is_trace or report.state != "succeeded":
+        return report, None
+    try:
+        return report, bundling.assemble(job, report, artifacts, workspace, now, beat)
+    except BundleError as error:
+        return replace(report, state="failed", error=Failure("bundle_refused", str(error))), None
+
+
+def _record(job: ConversionJob, report: Report, bundle: Bundle | None, now: datetime, **origin: object) -> None:
     """The job's end, its variant and what waited for it: all in one transaction, or none of it."""
     with transaction.atomic():
         # Under the row's lock nobody can ask for it to be cancelled between the question and the end.
@@ -123,8 +141,8 @@ def _record(
         job.refresh_from_db()
         if job.is_trace:
             settle_followers(job, now)
-        elif report.state == "succeeded":
-            _create_variant(job, report, artifacts, now)
+        elif bundle is not None:
+            _create_variant(job, report, bundle, now)
 
 
 def _record_cancelled(job: ConversionJob, now: datetime) -> None:
@@ -135,28 +153,25 @@ def _record_cancelled(job: ConversionJob, now: datetime) -> None:
         settle_followers(job, now)
 
 
-def _create_variant(job: ConversionJob, report: Report, artifacts: Mapping[str, Artifact], now: datetime) -> None:
+def _create_variant(job: ConversionJob, report: Report, bundle: Bundle, now: datetime) -> None:
     recipe = RECIPES[job.recipe]
-    shipped = [produced for produced in report.files if produced.role != "trace"]
     variant = Variant.objects.create(
         version=job.version,
         name=job.recipe,
         runtime=recipe.runtime,
-        min_runtime_version=report.min_runtime_version,
+        min_runtime_version=bundle.min_runtime_version,
         entry=report.entry,
-        tree_digest=tree_digest({produced.path: produced.sha256 for produced in shipped}),
-        size_bytes=sum(produced.size_bytes for produced in shipped if produced.role == "model"),
+        tree_digest=bundle.tree_digest,
+        size_bytes=bundle.size_bytes,
         recipe_digest=recipe.digest,
         report=report.to_json(),
+        packages=dict(bundle.packages),
         created_at=now,
     )
     VariantFile.objects.bulk_create(
-        VariantFile(
-            variant=variant,
-            path=produced.path,
-            role=produced.role,
-            media_type=MEDIA_TYPES.get(Path(produced.path).suffix, "application/octet-stream"),
-            artifact=artifacts[produced.path],
-        )
-        for produced in shipped
+        VariantFile(variant=variant, path=file.path, role=file.role, media_type=file.media_type, artifact=file.artifact)
+        for file in bundle.files
+    )
+    VariantPart.objects.bulk_create(
+        VariantPart(variant=variant, name=name, part=part) for name, part in bundle.parts.items()
     )

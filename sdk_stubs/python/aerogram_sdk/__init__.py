@@ -3,7 +3,7 @@
 from aerogram_sdk.client import AerogramClient
 from aerogram_sdk.errors import AerogramError
 from aerogram_sdk.manifest import SignatureSchema, TensorSpec
-from aerogram_sdk.opener import EmbeddedModel, OpenModel
+from aerogram_sdk.opener import EmbeddedModel, EmbeddedPart, OpenModel, OpenPart
 from aerogram_sdk.profile import DeviceProfile
 from aerogram_sdk.runtimes import LiteRtRuntime
 from aerogram_sdk.selector import Conditions
@@ -15,8 +15,10 @@ __all__ = [
     "Conditions",
     "DeviceProfile",
     "EmbeddedModel",
+    "EmbeddedPart",
     "LiteRtRuntime",
     "OpenModel",
+    "OpenPart",
     "SignatureSchema",
     "TensorSpec",
     "UpdateOutcome",

@@ -14,7 +14,7 @@ from aerogram_sdk.errors import HashMismatch, LoadFailed, ManifestMalformed, NoS
 from aerogram_sdk.events import EventQueue, Subject
 from aerogram_sdk.fetcher import DevicePlane
 from aerogram_sdk.keys import ContentKeys
-from aerogram_sdk.manifest import Manifest, ManifestFile
+from aerogram_sdk.manifest import BundledModel, Manifest, ManifestFile
 from aerogram_sdk.patches import PatchSource
 from aerogram_sdk.runtimes import LoadedModel, Runtime
 from aerogram_sdk.sanity import SanityVectors
@@ -64,14 +64,23 @@ class Activator:
         finally:
             shutil.rmtree(staged, ignore_errors=True)  # there still only if it was not switched to
 
-    def load(self, manifest: Manifest, files: Path, device_class: str) -> LoadedModel:
+    def load(self, manifest: Manifest, files: Path, device_class: str) -> dict[str, LoadedModel]:
+        """The main model, under the empty name, and every part; all of them or none."""
+        loaded: dict[str, LoadedModel] = {}
+        try:
+            for model in manifest.models:
+                loaded[model.name] = self._load_one(manifest, model, files, device_class)
+        except LoadFailed:
+            close_all(loaded)
+            raise
+        return loaded
+
+    def _load_one(self, manifest: Manifest, model: BundledModel, files: Path, device_class: str) -> LoadedModel:
         runtime = self._runtimes[manifest.runtime]
         try:
-            return runtime.load(
-                files / manifest.entry, manifest.signature_schema, manifest.delegate_order(device_class)
-            )
+            return runtime.load(files / model.entry, model.signature_schema, manifest.delegate_order(device_class))
         except Exception as error:  # a runtime is foreign code and raises what it likes
-            raise LoadFailed(f"load: expected {manifest.runtime} to load {manifest.entry}, got {error!r}") from error
+            raise LoadFailed(f"load: expected {manifest.runtime} to load {model.entry}, got {error!r}") from error
 
     def _opened_before(self, manifest: Manifest, record: ModelRecord) -> dict[str, Path]:
         """Files that travel encrypted and whose plaintext is in a bundle here: neither fetched nor opened again."""
@@ -169,16 +178,18 @@ class Activator:
 
     def _prove(self, manifest: Manifest, files: Path, device_class: str, subject: Subject) -> None:
         with self._events.passing("compile", subject):
-            model = self.load(manifest, files, device_class)
+            loaded = self.load(manifest, files, device_class)
         try:
-            if not manifest.sanity_path:
+            vectors = [model for model in manifest.models if model.sanity_path]
+            if not vectors:
                 self._events.record("sanity", "skipped", subject)
                 return
             with self._events.passing("sanity", subject):
-                data = (files / manifest.sanity_path).read_bytes()
-                SanityVectors.from_json(data, manifest.sanity_tolerance).check(model)
+                for model in vectors:
+                    data = (files / str(model.sanity_path)).read_bytes()
+                    SanityVectors.from_json(data, model.sanity_tolerance).check(loaded[model.name])
         finally:
-            model.close()
+            close_all(loaded)
 
     def _switch(self, manifest: Manifest, staged: Path, device_class: str) -> None:
         """The whole bundle at once: what counts is the one state file, replaced at the end of the block."""
@@ -202,6 +213,11 @@ class Activator:
 
     def _part(self, file: ManifestFile) -> Path:
         return self._store.downloads / f"{file.sha256}.part"
+
+
+def close_all(loaded: Mapping[str, LoadedModel]) -> None:
+    for model in loaded.values():
+        model.close()
 
 
 def _opening_bytes(manifest: Manifest, opened: Mapping[str, Path]) -> int:

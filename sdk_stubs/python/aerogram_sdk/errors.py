@@ -325,3 +325,10 @@ class InputInvalid(Misuse, ValueError):
 
     code = "input_invalid"
     stage = "inference"
+
+
+class PartUnknown(Misuse, LookupError):
+    """`part()` was given a name that the bundle has no model under."""
+
+    code = "part_unknown"
+    stage = "inference"

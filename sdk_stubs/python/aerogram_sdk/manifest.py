@@ -16,6 +16,7 @@ from aerogram_sdk.errors import ManifestMalformed
 MANIFEST_TYPE = "aerogram-manifest"
 SPEC_VERSION = "1"
 MOST_FILES = 10_000
+MOST_PARTS = 100
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEY_ID = re.compile(r"[0-9a-f]{32}")
@@ -94,6 +95,21 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class BundledModel:
+    """One model of the bundle: the main one, whose `name` is empty, or a part, whose files stand below its name."""
+
+    name: str
+    entry: str
+    signature_schema: SignatureSchema | None = None
+    sanity_path: str | None = None
+    sanity_tolerance: str = "0"
+
+    @property
+    def labels_file(self) -> str | None:
+        return self.signature_schema.labels_file if self.signature_schema else None
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The `signed` part. Under directive `use_embedded` all from `model_version` on keep their empty defaults."""
 
@@ -109,11 +125,9 @@ class Manifest:
     release_counter: int = 0
     runtime: str = ""
     min_runtime: str = ""
-    entry: str = ""
+    main: BundledModel = field(default_factory=lambda: BundledModel("", ""))
+    parts: Mapping[str, BundledModel] = field(default_factory=dict)
     files: Mapping[str, ManifestFile] = field(default_factory=dict)
-    signature_schema: SignatureSchema | None = None
-    sanity_path: str | None = None
-    sanity_tolerance: str = "0"
     policy: Policy = field(default_factory=Policy)
     encryption: Encryption | None = None
     delegate_orders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -151,8 +165,23 @@ class Manifest:
                 "signature_schema",
             )
         }
+        # A bundle without parts keeps the name that it had before there were any.
+        identity |= {"parts": self.document["parts"]} if self.parts else {}
         identity["files"] = {path: [file.sha256, file.length] for path, file in self.files.items()}
         return sha256(canonical_bytes(identity)).hexdigest()
+
+    @property
+    def models(self) -> tuple[BundledModel, ...]:
+        """The main model and the parts: all of them load and pass their vectors, or none of them runs."""
+        return (self.main, *self.parts.values())
+
+    def files_of(self, model: BundledModel, role: str) -> list[str]:
+        """Paths of the model's own files with that role: a part's stand below its name, the main one's elsewhere."""
+        return [
+            path
+            for path, file in self.files.items()
+            if file.role == role and (_first(path) == model.name if model.name else _first(path) not in self.parts)
+        ]
 
     @property
     def installed_files(self) -> Mapping[str, ManifestFile]:
@@ -197,23 +226,43 @@ def _install_members(document: Mapping[str, Any]) -> dict[str, Any]:
     model, version = _member(document, "model", str), _integer(document, "model_version")
     variant = _member(document, "variant", str)
     files = _files(_member(document, "files", dict), f"models/{model}/{version}/{variant}/")
-    schema = _optional(document, "signature_schema", dict)
-    sanity = _optional(document, "sanity", dict)
     return {
         "model_version": version,
         "variant": variant,
         "release_counter": _integer(document, "release_counter"),
         "runtime": _member(document, "runtime", str),
         "min_runtime": _optional(document, "min_runtime", str) or "",
-        "entry": _entry(document, files),
+        "main": _bundled_model("", document, files),
+        "parts": _parts(_optional(document, "parts", dict) or {}, files),
         "files": files,
-        "signature_schema": None if schema is None else SignatureSchema.from_json(schema),
-        "sanity_path": None if sanity is None else _path_in(files, _member(sanity, "path", str), "sanity.path"),
-        "sanity_tolerance": "0" if sanity is None else _member(sanity, "tolerance", str),
         "policy": _policy(_optional(document, "policy", dict) or {}),
         "encryption": _encryption(_optional(document, "encryption", dict), files),
         "delegate_orders": _delegate_orders(_optional(document, "device_classes", dict) or {}),
     }
+
+
+def _parts(document: Mapping[str, Any], files: Mapping[str, ManifestFile]) -> dict[str, BundledModel]:
+    if len(document) > MOST_PARTS:
+        raise ManifestMalformed(f"parts: expected at most {MOST_PARTS}, got {len(document)}")
+    parts = {name: _bundled_model(name, _member(document, name, dict), files) for name in document}
+    for name, part in parts.items():
+        if not _PATH_PART.fullmatch(name) or _first(part.entry) != name:
+            raise ManifestMalformed(f"parts.{name}.entry: expected a path below {name!r}, got {part.entry!r}")
+    return parts
+
+
+def _bundled_model(name: str, document: Mapping[str, Any], files: Mapping[str, ManifestFile]) -> BundledModel:
+    described, sanity = _optional(document, "signature_schema", dict), _optional(document, "sanity", dict)
+    schema = None if described is None else SignatureSchema.from_json(described)
+    if schema is not None and schema.labels_file is not None:
+        _path_in(files, schema.labels_file, "signature_schema.labels_file")
+    return BundledModel(
+        name=name,
+        entry=_entry(document, files),
+        signature_schema=schema,
+        sanity_path=None if sanity is None else _path_in(files, _member(sanity, "path", str), "sanity.path"),
+        sanity_tolerance="0" if sanity is None else _member(sanity, "tolerance", str),
+    )
 
 
 def _files(document: Mapping[str, Any], folder: str) -> dict[str, ManifestFile]:
@@ -236,6 +285,10 @@ def _file(path: str, document: Any, folder: str) -> ManifestFile:
     if target != folder + path:
         raise ManifestMalformed(f"files.{path}.target: expected {folder + path!r}, got {target!r}")
     return ManifestFile(path, length, digest, _optional(document, "role", str) or "", target)
+
+
+def _first(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def _refuse_collisions(files: Mapping[str, ManifestFile]) -> None:

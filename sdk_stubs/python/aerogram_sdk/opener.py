@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Self
 
-from aerogram_sdk.activator import Activator, has_digest
+from aerogram_sdk.activator import Activator, close_all, has_digest
 from aerogram_sdk.errors import (
     AerogramError,
     BundleDamaged,
@@ -17,20 +17,34 @@ from aerogram_sdk.errors import (
     LoadCrashed,
     ManifestMalformed,
     ModelNotAvailable,
+    PartUnknown,
     RuntimeUnsupported,
     SchemaNotAccepted,
     Unsuitable,
 )
 from aerogram_sdk.events import EventQueue, LatencyHistogram, Subject
-from aerogram_sdk.manifest import Manifest, SignatureSchema
+from aerogram_sdk.manifest import BundledModel, Manifest, SignatureSchema
 from aerogram_sdk.runtimes import Array, LoadedModel, Runtime
 from aerogram_sdk.selector import FAILURES_TO_BAN, Source, refuse_unsuitable, running_order
 from aerogram_sdk.store import Installed, Store
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddedPart:
+    """Another model of a bundle inside the app."""
+
+    path: Path
+    signature_schema: SignatureSchema | None = None
+    labels_file: Path | None = None
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class EmbeddedModel:
-    """The model inside the app: `path` is what its runtime loads, `version` its number in the registry."""
+    """The model inside the app: `path` is what its runtime loads, `version` its number in the registry.
+
+    `parts` and `files` (by role) are what else its bundle holds.
+    """
 
     path: Path
     runtime: str
@@ -38,16 +52,26 @@ class EmbeddedModel:
     signature_schema: SignatureSchema | None = None
     labels_file: Path | None = None
     delegate_order: tuple[str, ...] = ()
+    parts: Mapping[str, EmbeddedPart] = field(default_factory=dict)
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """One loaded model of a bundle, with its own files by role."""
+
+    loaded: LoadedModel
+    labels_file: Path | None
+    files: Mapping[str, tuple[Path, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A loaded model and where it came from; `installed` None: embedded."""
+    """A loaded bundle and where it came from: the main model under the empty name. `installed` None: embedded."""
 
     source: Source
-    loaded: LoadedModel
+    models: Mapping[str, OpenedModel]
     installed: Installed | None
-    labels_file: Path | None
     keep_previous: bool = True
 
 
@@ -134,22 +158,33 @@ class Opener:
         manifest = self._whole_manifest(installed)
         versions = {name: runtime.version for name, runtime in self._runtimes.items()}
         # The app may have been replaced by one that needs another model since this one was installed.
-        refuse_unsuitable(manifest, runtimes=versions, wanted=self._accepts.get(model))
+        refuse_unsuitable(manifest, runtimes=versions, wanted=self._accepts)
         files = self._store.bundle_files(installed.bundle)
         with self.first_run(model, installed):
             loaded = self._activator.load(manifest, files, installed.device_class)
-        labels = manifest.signature_schema.labels_file if manifest.signature_schema else None
-        return Opened(source, loaded, installed, files / labels if labels else None, manifest.policy.keep_previous)
+        models = {
+            each.name: OpenedModel(
+                loaded[each.name],
+                files / each.labels_file if each.labels_file else None,
+                _by_role(manifest, each, files),
+            )
+            for each in manifest.models
+        }
+        return Opened(source, models, installed, manifest.policy.keep_previous)
 
     def _load_embedded(self, model: str) -> Opened:
         embedded = self._embedded[model]
+        bundled: dict[str, EmbeddedModel | EmbeddedPart] = {"": embedded, **embedded.parts}
+        models: dict[str, OpenedModel] = {}
+        runtime = self._runtimes[embedded.runtime]
         try:
-            loaded = self._runtimes[embedded.runtime].load(
-                embedded.path, embedded.signature_schema, embedded.delegate_order
-            )
+            for name, each in bundled.items():
+                loaded = runtime.load(each.path, each.signature_schema, embedded.delegate_order)
+                models[name] = OpenedModel(loaded, each.labels_file, each.files)
         except Exception as error:  # a runtime is foreign code and raises what it likes
+            close_all({name: opened.loaded for name, opened in models.items()})
             raise ModelNotAvailable(f"{model}: expected the embedded model to load, got {error!r}") from error
-        return Opened(Source.EMBEDDED, loaded, None, embedded.labels_file)
+        return Opened(Source.EMBEDDED, models, None)
 
     def _whole_manifest(self, installed: Installed) -> Manifest:
         """Hashes every file, once per bundle and process. Raises BundleDamaged."""
@@ -181,14 +216,18 @@ class Opener:
 
 
 class OpenModel:
-    """A loaded model, a context manager. It stays what it is when an update switches the bundle meanwhile."""
+    """A loaded bundle, a context manager. It stays what it is when an update switches the bundle meanwhile.
+
+    `run`, `labels` and `files` are those of its main model; `part` gives the others.
+    """
 
     def __init__(self, model: str, opened: Opened, events: EventQueue, opener: Opener) -> None:
         self.model, self.source = model, opened.source
         self._opened, self._events, self._opener = opened, events, opener
         self._subject = subject_of(model, opened.installed)
         self._histogram = LatencyHistogram()
-        self._proven = opened.installed is None or opened.installed.has_run
+        is_proven = opened.installed is None or opened.installed.has_run
+        self._unproven = set() if is_proven else set(opened.models)
 
     @property
     def version(self) -> int | None:
@@ -198,32 +237,47 @@ class OpenModel:
     def variant(self) -> str | None:
         return self._subject.variant
 
-    def labels(self) -> list[str]:
+    @property
+    def parts(self) -> list[str]:
+        return sorted(name for name in self._opened.models if name)
+
+    def part(self, name: str) -> "OpenPart":
+        """Another model of the bundle, such as the decoder of an encoder. Raises PartUnknown."""
+        if not name or name not in self._opened.models:
+            raise PartUnknown(f"{self.model}: expected a part among {self.parts}, got {name!r}")
+        return OpenPart(self, name)
+
+    def labels(self, part: str = "") -> list[str]:
         """Lines of the labels file; empty if the model has none."""
-        path = self._opened.labels_file
+        path = self._opened.models[part].labels_file
         return path.read_text(encoding="utf-8").splitlines() if path else []
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def files(self, role: str, part: str = "") -> tuple[Path, ...]:
+        """The bundle's files with a role, a MediaPipe `graph` for instance. Read them at once: a later update removes
+        what is not in use any more.
+        """
+        return self._opened.models[part].files.get(role, ())
+
+    def run(self, inputs: Mapping[str, Array], part: str = "") -> dict[str, Array]:
         """Outputs by name; quantised tensors take and give float32.
 
-        Raises InputInvalid for wrong names, shapes or types, FirstInferenceFailed or InferenceFailed for the model's
-        fault.
+        The bundle has proven itself once each of its models has run. Raises InputInvalid for wrong names, shapes or
+        types, FirstInferenceFailed or InferenceFailed for the model's fault.
         """
         started = perf_counter()
         installed = self._opened.installed
-        with self._opener.first_run(self.model, installed) if installed and not self._proven else nullcontext():
-            outputs = self._run(inputs)
+        is_first = installed is not None and part in self._unproven
+        with self._opener.first_run(self.model, installed) if installed and is_first else nullcontext():
+            outputs = self._run(inputs, part)
         seconds = perf_counter() - started
         self._histogram.add(seconds)
-        if not self._proven:
-            self._proven = True
-            self._opener.note_success(self.model, self._opened)
-            self._events.record("first_inference", "ok", self._subject, ms=round(seconds * 1000))
+        if is_first:
+            self._note_first_run(part, seconds)
         return outputs
 
     def close(self) -> None:
-        """Release the model and report how long its inferences took."""
-        self._opened.loaded.close()
+        """Release the models and report how long their inferences took."""
+        close_all({name: opened.loaded for name, opened in self._opened.models.items()})
         if any(self._histogram.counts):
             self._events.record("inference", "ok", self._subject, histogram=self._histogram.counts)
             self._histogram = LatencyHistogram()
@@ -234,24 +288,54 @@ class OpenModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _note_first_run(self, part: str, seconds: float) -> None:
+        self._unproven.discard(part)
+        if not self._unproven:
+            self._opener.note_success(self.model, self._opened)
+            self._events.record("first_inference", "ok", self._subject, ms=round(seconds * 1000))
+
+    def _run(self, inputs: Mapping[str, Array], part: str) -> dict[str, Array]:
         try:
-            return self._opened.loaded.run(inputs)
+            return self._opened.models[part].loaded.run(inputs)
         except InputInvalid:
             raise
         except Exception as error:  # a runtime is foreign code and raises what it likes
-            raise self._noted(error) from error
+            raise self._noted(error, part) from error
 
-    def _noted(self, error: Exception) -> AerogramError:
+    def _noted(self, error: Exception, part: str) -> AerogramError:
         installed = self._opened.installed
-        message = f"{self.model}: expected outputs, got {error!r}"
-        if self._proven or installed is None:
+        message = f"{self.model}{'/' + part if part else ''}: expected outputs, got {error!r}"
+        if installed is None or part not in self._unproven:
             failure: AerogramError = InferenceFailed(message)
             self._events.record_failure(failure, self._subject)
             return failure
         failure = FirstInferenceFailed(message)
         self._opener.note_first_run_failure(self.model, installed, failure)
         return failure
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPart:
+    """A part of an open bundle; closed with it."""
+
+    bundle: OpenModel
+    name: str
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """As OpenModel.run."""
+        return self.bundle.run(inputs, self.name)
+
+    def labels(self) -> list[str]:
+        return self.bundle.labels(self.name)
+
+    def files(self, role: str) -> tuple[Path, ...]:
+        return self.bundle.files(role, self.name)
+
+
+def _by_role(manifest: Manifest, model: BundledModel, folder: Path) -> dict[str, tuple[Path, ...]]:
+    roles = {file.role for file in manifest.files.values()}
+    found = {role: tuple(folder / path for path in manifest.files_of(model, role)) for role in roles}
+    return {role: paths for role, paths in found.items() if paths}
 
 
 def subject_of(model: str, installed: Installed | None) -> Subject:

@@ -61,16 +61,26 @@ def running_order(record: ModelRecord, *, has_embedded: bool) -> list[tuple[Sour
     return order + ([(Source.EMBEDDED, None)] if has_embedded else [])
 
 
-def refuse_unsuitable(manifest: Manifest, *, runtimes: Mapping[str, str], wanted: SignatureSchema | None) -> None:
-    """`runtimes`: version by name of what this app carries. Raises RuntimeUnsupported or SchemaNotAccepted."""
+def refuse_unsuitable(
+    manifest: Manifest, *, runtimes: Mapping[str, str], wanted: Mapping[str, SignatureSchema | None]
+) -> None:
+    """`runtimes`: version by name of what this app carries. `wanted`: by model, parts as `model/part`.
+
+    A part that the app wants must be there; one that it does not know is loaded all the same. Raises RuntimeUnsupported
+    or SchemaNotAccepted.
+    """
     version = runtimes.get(manifest.runtime)
     if version is None or older(version, manifest.min_runtime):
         raise RuntimeUnsupported(
             f"runtime: expected {manifest.runtime} {manifest.min_runtime or 'of any version'}, got {dict(runtimes)}"
         )
-    schema = manifest.signature_schema
-    if wanted is not None and (schema is None or not schema.serves(wanted)):
-        raise SchemaNotAccepted(f"signature schema: expected {wanted}, got {schema}")
+    for name, expected in wanted.items():
+        model, _, part = name.partition("/")
+        if model == manifest.model and expected is not None:
+            found = manifest.parts.get(part) if part else manifest.main
+            schema = found.signature_schema if found else None
+            if schema is None or not schema.serves(expected):
+                raise SchemaNotAccepted(f"signature schema of {name}: expected {expected}, got {schema}")
 
 
 def refuse_banned(failures: int) -> None:

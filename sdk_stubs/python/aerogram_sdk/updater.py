@@ -160,8 +160,7 @@ class UpdateRun:
         if step is Step.USE_EMBEDDED:
             return self._set_aside(manifest)
         if manifest.directive == "install":
-            wanted = self._device.accepts.get(manifest.model)
-            refuse_unsuitable(manifest, runtimes=self._device.runtime_versions, wanted=wanted)
+            refuse_unsuitable(manifest, runtimes=self._device.runtime_versions, wanted=self._device.accepts)
         if step is Step.NOTHING:
             return "unchanged"
         refuse_banned(self._store.state().failure_count(manifest.bundle_id, self._device.profile.environment))
