@@ -130,11 +130,11 @@ class Place:
         finally:
             child.stop()
 
-    def device_plane(self, tree: Path) -> AbstractContextManager[Server]:
+    def device_plane(self, tree: Path, *, workers: int = 1, **variables: str) -> AbstractContextManager[Server]:
         """The application as it is deployed, under the settings of `make run`; `tree` is the folder of the store."""
-        variables = {"BLOB_STORE_URL": tree.as_uri(), "EVENT_STREAM_URL": NOBODY}
+        variables = {"BLOB_STORE_URL": tree.as_uri(), "EVENT_STREAM_URL": NOBODY, **variables}
         port = free_port()
-        return self.running("device plane", port, device_server(port), variables)
+        return self.running("device plane", port, device_server(port, workers), variables)
 
     def hello(self, status: int, body: bytes) -> AbstractContextManager[Server]:
         file = self.folder / f"hello-{status}"

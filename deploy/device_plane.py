@@ -5,11 +5,14 @@ granian --interface asgi deploy.device_plane:application
 
 import logging
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from deploy import env
 from deploy.published_tree import published_tree
 from distribution.device_plane.app import DevicePlane, create_app
 from distribution.device_plane.firebase import Facade
+from distribution.device_plane.live import LiveLimits
+from distribution.device_plane.redis_revisions import RedisRevisions
 from distribution.device_plane.redis_sink import RedisEventSink
 
 SHORTEST_URL_KEY_BYTES = 16
@@ -27,8 +30,26 @@ def build() -> DevicePlane:
         published_tree(store),
         RedisEventSink(str(stream)),
         facade=facade(),
+        revisions=RedisRevisions(str(stream)),
+        live=live_limits(),
         refresh_seconds=BUCKET_REFRESH_SECONDS if store.scheme == "s3" else FOLDER_REFRESH_SECONDS,
     )
+
+
+def live_limits() -> LiveLimits:
+    return LiveLimits(
+        most=env.integer("AEROGRAM_LIVE_CONNECTIONS", LiveLimits.most, minimum=0),
+        most_per_address=env.integer("AEROGRAM_LIVE_PER_ADDRESS", LiveLimits.most_per_address, minimum=1),
+        origins=frozenset(env.items("AEROGRAM_LIVE_ORIGINS", [])),
+        proxies=tuple(_network(item) for item in env.items("AEROGRAM_TRUSTED_PROXIES", ["127.0.0.1", "::1"])),
+    )
+
+
+def _network(item: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(item)
+    except ValueError:
+        raise env.EnvError("AEROGRAM_TRUSTED_PROXIES", expected="addresses or networks", got=repr(item)) from None
 
 
 def facade() -> Facade | None:

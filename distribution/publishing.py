@@ -26,6 +26,7 @@ from distribution import errors
 from distribution.channel_publishing import ChannelPublisher
 from distribution.models import Release, Revision, SignedDocument, TrustRole
 from distribution.trust.configured import online_keys
+from distribution.revision_hints import announce_revision
 from distribution.trust.expected import signed_model_roles
 from distribution.trust.online import OnlineSigner
 from distribution.trust.publisher import latest_version
@@ -63,6 +64,7 @@ def publish_application(application: Application, *, clock: Clock) -> Revision |
         if revision is not None:
             run.flip(revision)
         run.settle(clock())
+            announce_revision(application.slug, revision.number)
         PublishRequest.objects.filter(pk__in=requests).update(consumed_at=clock())
         return revision
 

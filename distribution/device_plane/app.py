@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from distribution.catalog import HEX_DIGEST
 from distribution.device_plane.events import (
@@ -16,7 +17,6 @@ from distribution.device_plane.events import (
     EventSink,
     SinkUnavailableError,
     read_batch,
-    too_large,
 )
 from distribution.device_plane.fast_lane import FastLane
 from distribution.device_plane.files import Download, Files, files_unavailable
@@ -27,13 +27,9 @@ from distribution.device_plane.query import read_unit
 from distribution.device_plane.state import Applications, AppState, ChannelState
 from distribution.device_plane.tree import TreeReader, safe_path
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-JSON = b"application/json"
 OCTETS = b"application/octet-stream"
 RETRY_AFTER_SECONDS = 30
+from distribution.device_plane.live import Live, LiveLimits
 MOST_LIST = 1 << 20  # bytes of a list of patches
 _READS = ("GET", "HEAD")
 
@@ -49,22 +45,32 @@ def create_app(
     events: EventSink,
     *,
     clock: Callable[[], datetime] = utc_now,
+_UPGRADE = {"upgrade": "websocket", "connection": "upgrade"}
     refresh_seconds: float = 0.3,
     reader_threads: int = 8,
     facade: Facade | None = None,
 ) -> "DevicePlane":
     """`refresh_seconds` is the pause between looks at the tree; a publish is visible after at most that and a load.
 
-    Without a `facade` nothing answers below `/v1beta2`.
+    With `revisions` it is looked at as soon as one is announced. Without a `facade` nothing answers below `/v1beta2`.
     """
     return DevicePlane(
-        tree, events, clock=clock, refresh_seconds=refresh_seconds, reader_threads=reader_threads, facade=facade
+        tree,
+        events,
+        clock=clock,
+        refresh_seconds=refresh_seconds,
+        reader_threads=reader_threads,
+        facade=facade,
+        revisions=revisions,
+        live=live,
     )
 
 
 class DevicePlane:
     def __init__(
         self,
+    revisions: "RevisionFeed | None" = None,
+    live: LiveLimits | None = None,
         tree: TreeReader,
         events: EventSink,
         *,
@@ -75,6 +81,15 @@ class DevicePlane:
     ) -> None:
         self.applications = Applications(tree)
         self.facade = facade
+class RevisionFeed(Protocol):
+    """Announcements of revisions, which may be late, doubled or missing."""
+
+    async def listen(self, hint: Callable[[str | None], None]) -> None:
+        """For ever: call `hint` with an application's name, or with None when any may have changed."""
+
+    async def close(self) -> None: ...
+
+
         self.events = events
         self.clock = clock
         self.refresh_seconds = refresh_seconds
@@ -85,18 +100,25 @@ class DevicePlane:
         self.poll = Poll()
         self.fast_lane = FastLane(self.applications, self.poll)
 
+        revisions: RevisionFeed | None = None,
+        live: LiveLimits | None = None,
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
                 await self._route(scope, receive, send)
             except Problem as problem:
-                await _send_problem(scope, send, problem)
+                await send_problem(scope, send, problem)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
-            await send({"type": "websocket.close", "code": 1008})
+            await self._websocket(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.revisions = revisions
+        self.live = Live(live or LiveLimits(), self._take_batch)
+        self._hints: set[str | None] = set()
+        self._hinted = asyncio.Event()
+        self._looked_at = float("-inf")
         match scope["path"].split("/"):
             case ["", "v1", "apps", app, "channels", channel, "manifests"]:
                 await self._poll(scope, send, app, channel, None)
@@ -132,13 +154,23 @@ class DevicePlane:
         app_state, channel_state = self._channel(app, channel)
         headers = dict(scope["headers"])
         raw_unit = headers.get(b"aerogram-unit")
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            match scope["path"].split("/"):
+                case ["", "v1", "apps", app, "live"]:
+                    await self.live.serve(scope, receive, send, self._app(app))
+                case _:
+                    raise not_found("unknown_path", f"nothing is served at {scope['path'][:200]}")
+        except Problem as problem:
+            await refuse_websocket(send, problem)
+
         unit = read_unit(raw_unit) if raw_unit else None
         answer = self.poll.answer(app_state, channel_state, scope["query_string"], model, unit)
         if_none_match = headers.get(b"if-none-match")
         if if_none_match is not None and same_etag(if_none_match, answer.etag):
-            await _send(send, 304, answer.headers_304, b"")
+            await send_answer(send, 304, answer.headers_304, b"")
         else:
-            await _send(send, 200, answer.headers_200, b"" if method == "HEAD" else answer.body)
+            await send_answer(send, 200, answer.headers_200, b"" if method == "HEAD" else answer.body)
 
     async def _catalog(self, scope: Scope, send: Send, app: str, channel: str) -> None:
         _allow(scope, *_READS)
@@ -153,12 +185,12 @@ class DevicePlane:
             (b"vary", b"Accept-Encoding"),
         ]
         if same_etag(headers.get(b"if-none-match", b""), common[0][1]):
-            await _send(send, 304, common, b"")
+            await send_answer(send, 304, common, b"")
             return
         body = state.catalog_gzip if packed else state.catalog_bytes
         encoding: Headers = [(b"content-encoding", b"gzip")] if packed else []
         fields = [(b"content-type", JSON), (b"content-length", b"%d" % len(body)), *encoding, *common]
-        await _send(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
+        await send_answer(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
 
     async def _blob(self, scope: Scope, receive: Receive, send: Send, app: AppState, digest: str) -> None:
         _allow(scope, *_READS)
@@ -182,7 +214,7 @@ class DevicePlane:
             (b"content-length", b"%d" % len(body)),
             (b"cache-control", b"public, max-age=60"),
         ]
-        await _send(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
+        await send_answer(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
 
     async def _trust(self, scope: Scope, receive: Receive, send: Send, app: AppState, name: str) -> None:
         """timestamp.json comes from memory: it must not be ahead of what polls answer, nor half-written."""
@@ -191,7 +223,7 @@ class DevicePlane:
             body = app.timestamp_bytes
             length = b"%d" % len(body)
             fields = [(b"content-type", JSON), (b"content-length", length), (b"cache-control", b"public, max-age=10")]
-            await _send(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
+            await send_answer(send, 200, fields, b"" if scope["method"] == "HEAD" else body)
             return
         if not (name.endswith(".json") and name[0].isdigit() and safe_path(name)):
             raise not_found("unknown_file", f"{app.application} has no trust file {name[:80]}")
@@ -218,13 +250,12 @@ class DevicePlane:
         if content_type != JSON:
             detail = f"Content-Type: expected application/json, got {content_type.decode('latin-1')[:80]}"
             raise Problem(415, "unsupported_media_type", detail, field="Content-Type")
-        data = await _read_body(headers, receive, MOST_COMPRESSED_BYTES)
+        data = await read_body(headers, receive, MOST_COMPRESSED_BYTES)
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         batch = await asyncio.get_running_loop().run_in_executor(self.executor, read_batch, data, encoding)
         if batch.accepted:
-            await self._append(app.application, unit, batch.document)
-        answer = {"accepted": batch.accepted, "rejected": [asdict(rejected) for rejected in batch.rejected]}
-        await _send_json(send, 202, answer)
+            await self._append(application, unit, batch.document)
+        return {"accepted": batch.accepted, "rejected": [asdict(rejected) for rejected in batch.rejected]}
 
     async def _append(self, application: str, unit: str, document: Mapping[str, Any]) -> None:
         fields = {
@@ -243,6 +274,9 @@ class DevicePlane:
     async def _health(self, scope: Scope, send: Send) -> None:
         """200 as long as something is served: an expired timestamp is for the publisher to mend, not for a restart."""
         _allow(scope, *_READS)
+        await send_json(send, 202, await self._take_batch(app.application, unit, data, encoding))
+
+    async def _take_batch(self, application: str, unit: str, data: bytes, encoding: str) -> dict[str, Any]:
         now, errors = self.clock(), self.applications.errors
         apps = {
             name: {
@@ -254,7 +288,7 @@ class DevicePlane:
         }
         expired = any(app["timestamp_expires_in_seconds"] <= 0 for app in apps.values())  # type: ignore[operator]
         document = {"status": "degraded" if expired or errors else "ok", "applications": apps, "errors": errors}
-        await _send_json(send, 200, document)
+        await send_json(send, 200, document)
 
     def _app(self, name: str) -> AppState:
         state = self.applications.by_name.get(name)
@@ -271,14 +305,30 @@ class DevicePlane:
             raise not_found("unknown_channel", detail, field="channel")
         return app_state, state
 
-    async def refresh(self) -> None:
-        """Look at the tree once, off the event loop."""
-        await asyncio.get_running_loop().run_in_executor(self.loader, self.applications.refresh)
+    async def refresh(self, names: Collection[str] | None = None) -> None:
+        """Look at the tree once, off the event loop: at all applications, or at those named."""
+        before = self.applications.by_name
+        look = self.applications.refresh if names is None else partial(self.applications.refresh_named, names)
+        await asyncio.get_running_loop().run_in_executor(self.loader, look)
+        await self.live.announce(before, self.applications.by_name)
+
+    def hint(self, application: str | None) -> None:
+        """Somebody says that an application changed (None: that any may have). Seen to by `watch`."""
+        self._hints.add(application)
+        self._hinted.set()
 
     async def watch(self) -> None:
-        """Look at the tree for ever."""
+        """Look at the tree for ever: at everything when its time has come, in between at what was hinted at."""
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self.refresh_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(max(loop.time(), self._looked_at + self.refresh_seconds)):
+                    await self._hinted.wait()
+            hints, self._hints = self._hints, set()
+            self._hinted.clear()
+            everything = not hints or None in hints or loop.time() >= self._looked_at + self.refresh_seconds
+            if everything:
+                self._looked_at = loop.time()
             try:
                 await self.refresh()
             except Exception:
@@ -286,18 +336,19 @@ class DevicePlane:
                 logger.exception("looking at the tree failed; trying again")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
-        watcher: asyncio.Task[None] | None = None
+        tasks: list[asyncio.Task[None]] = []
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await self.refresh()
-                watcher = asyncio.create_task(self.watch())
+                await (self.refresh() if everything else self.refresh([name for name in hints if name is not None]))
+                tasks.append(asyncio.create_task(self.watch()))
+                if self.revisions is not None:
+                    tasks.append(asyncio.create_task(self.revisions.listen(self.hint)))
                 await send({"type": "lifespan.startup.complete"})
             else:
-                if watcher is not None:
-                    watcher.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await watcher
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 await self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -306,15 +357,6 @@ class DevicePlane:
         await self.events.close()
         self.executor.shutdown(wait=False)
         self.loader.shutdown(wait=False)
-
-
-def accepts_gzip(header: bytes) -> bool:
-    """RFC 9110 section 12.5.3, as far as gzip goes: named (or `*`) and not refused with q=0."""
-    wanted: dict[bytes, bool] = {}
-    for item in header.lower().split(b","):
-        name, _, weight = item.partition(b";")
-        wanted[name.strip()] = weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
-    return wanted.get(b"gzip", wanted.get(b"*", False))
 
 
 def _blob_download(app: AppState, digest: str, content_type: bytes) -> Download:
@@ -326,6 +368,9 @@ def _require_digest(digest: str) -> None:
         detail = f"digest: expected 64 lower-case hex digits, got {digest[:80]!r}"
         raise Problem(400, "invalid_field", detail, field="digest")
 
+        await self.live.close()
+        if self.revisions is not None:
+            await self.revisions.close()
 
 def _allow(scope: Scope, *methods: str) -> None:
     if scope["method"] not in methods:
@@ -337,44 +382,3 @@ def _method_not_allowed(method: str, allowed: tuple[str, ...]) -> Problem:
     return Problem(
         405, "method_not_allowed", f"method: expected {listed}, got {method[:20]}", headers={"allow": listed}
     )
-
-
-async def _read_body(headers: Mapping[bytes, bytes], receive: Receive, most_bytes: int) -> bytes:
-    declared = headers.get(b"content-length", b"0")
-    if not declared.isdigit() or int(declared[:19]) > most_bytes:
-        raise too_large(f"{most_bytes} bytes")
-    chunks, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Problem(400, "incomplete_body", "body: expected the whole of it, got a closed connection")
-        chunk = message.get("body", b"")
-        chunks.append(chunk)
-        size += len(chunk)
-        more = message.get("more_body", False)
-        if size > most_bytes:
-            raise too_large(f"{most_bytes} bytes")
-    return b"".join(chunks)
-
-
-async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def _send_json(send: Send, status: int, document: Mapping[str, Any]) -> None:
-    body = json.dumps(document, separators=(",", ":")).encode()
-    length = b"%d" % len(body)
-    await _send(
-        send, status, [(b"content-type", JSON), (b"content-length", length), (b"cache-control", b"no-store")], body
-    )
-
-
-async def _send_problem(scope: Scope, send: Send, problem: Problem) -> None:
-    body = problem.body()
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", b"%d" % len(body)),
-        *((name.encode(), value.encode("latin-1", "replace")) for name, value in problem.headers.items()),
-    ]
-    await _send(send, problem.status, headers, b"" if scope["method"] == "HEAD" else body)

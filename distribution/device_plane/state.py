@@ -8,7 +8,7 @@ import gzip
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -157,6 +157,11 @@ class Applications:
             self._report("*", f"the tree cannot be listed: {error}")
             return
         self.errors.pop("*", None)
+        for name in names:
+            self._refresh(name)
+
+    def refresh_named(self, names: Iterable[str]) -> None:
+        """As `refresh`, for some applications only."""
         for name in names:
             self._refresh(name)
 

@@ -11,7 +11,7 @@ from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
-from distribution.device_plane.app import accepts_gzip
+from distribution.device_plane.asgi import accepts_gzip
 from distribution.device_plane.ranges import ByteRange, Unsatisfiable, parse_range
 from distribution.device_plane.tree import LocalFile
 from tests.simulators import DeviceSimulator
