@@ -25,8 +25,8 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 from distribution import errors
 from distribution.channel_publishing import ChannelPublisher
 from distribution.models import Release, Revision, SignedDocument, TrustRole
-from distribution.trust.configured import online_keys
 from distribution.revision_hints import announce_revision
+from distribution.trust.configured import online_keys
 from distribution.trust.expected import signed_model_roles
 from distribution.trust.online import OnlineSigner
 from distribution.trust.publisher import latest_version
@@ -63,8 +63,8 @@ def publish_application(application: Application, *, clock: Clock) -> Revision |
         revision = run.prepare()
         if revision is not None:
             run.flip(revision)
-        run.settle(clock())
             announce_revision(application.slug, revision.number)
+        run.settle(clock())
         PublishRequest.objects.filter(pk__in=requests).update(consumed_at=clock())
         return revision
 

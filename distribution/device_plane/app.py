@@ -12,6 +12,18 @@ from functools import partial
 from typing import Any, Protocol
 
 from distribution.catalog import HEX_DIGEST
+from distribution.device_plane.asgi import (
+    JSON,
+    Receive,
+    Scope,
+    Send,
+    accepts_gzip,
+    read_body,
+    refuse_websocket,
+    send_answer,
+    send_json,
+    send_problem,
+)
 from distribution.device_plane.events import (
     MOST_COMPRESSED_BYTES,
     EventSink,
@@ -21,6 +33,7 @@ from distribution.device_plane.events import (
 from distribution.device_plane.fast_lane import FastLane
 from distribution.device_plane.files import Download, Files, files_unavailable
 from distribution.device_plane.firebase import Facade
+from distribution.device_plane.live import Live, LiveLimits
 from distribution.device_plane.poll import Headers, Poll, same_etag
 from distribution.device_plane.problems import Problem, not_found, unavailable
 from distribution.device_plane.query import read_unit
@@ -29,9 +42,9 @@ from distribution.device_plane.tree import TreeReader, safe_path
 
 OCTETS = b"application/octet-stream"
 RETRY_AFTER_SECONDS = 30
-from distribution.device_plane.live import Live, LiveLimits
 MOST_LIST = 1 << 20  # bytes of a list of patches
 _READS = ("GET", "HEAD")
+_UPGRADE = {"upgrade": "websocket", "connection": "upgrade"}
 
 logger = logging.getLogger("aerogram.device_plane")
 
@@ -45,10 +58,11 @@ def create_app(
     events: EventSink,
     *,
     clock: Callable[[], datetime] = utc_now,
-_UPGRADE = {"upgrade": "websocket", "connection": "upgrade"}
     refresh_seconds: float = 0.3,
     reader_threads: int = 8,
     facade: Facade | None = None,
+    revisions: "RevisionFeed | None" = None,
+    live: LiveLimits | None = None,
 ) -> "DevicePlane":
     """`refresh_seconds` is the pause between looks at the tree; a publish is visible after at most that and a load.
 
@@ -66,21 +80,6 @@ _UPGRADE = {"upgrade": "websocket", "connection": "upgrade"}
     )
 
 
-class DevicePlane:
-    def __init__(
-        self,
-    revisions: "RevisionFeed | None" = None,
-    live: LiveLimits | None = None,
-        tree: TreeReader,
-        events: EventSink,
-        *,
-        clock: Callable[[], datetime],
-        refresh_seconds: float,
-        reader_threads: int,
-        facade: Facade | None = None,
-    ) -> None:
-        self.applications = Applications(tree)
-        self.facade = facade
 class RevisionFeed(Protocol):
     """Announcements of revisions, which may be late, doubled or missing."""
 
@@ -90,6 +89,21 @@ class RevisionFeed(Protocol):
     async def close(self) -> None: ...
 
 
+class DevicePlane:
+    def __init__(
+        self,
+        tree: TreeReader,
+        events: EventSink,
+        *,
+        clock: Callable[[], datetime],
+        refresh_seconds: float,
+        reader_threads: int,
+        facade: Facade | None = None,
+        revisions: RevisionFeed | None = None,
+        live: LiveLimits | None = None,
+    ) -> None:
+        self.applications = Applications(tree)
+        self.facade = facade
         self.events = events
         self.clock = clock
         self.refresh_seconds = refresh_seconds
@@ -99,9 +113,12 @@ class RevisionFeed(Protocol):
         self.files = Files(tree, self.executor)
         self.poll = Poll()
         self.fast_lane = FastLane(self.applications, self.poll)
+        self.revisions = revisions
+        self.live = Live(live or LiveLimits(), self._take_batch)
+        self._hints: set[str | None] = set()
+        self._hinted = asyncio.Event()
+        self._looked_at = float("-inf")
 
-        revisions: RevisionFeed | None = None,
-        live: LiveLimits | None = None,
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
@@ -114,11 +131,6 @@ class RevisionFeed(Protocol):
             await self._websocket(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.revisions = revisions
-        self.live = Live(live or LiveLimits(), self._take_batch)
-        self._hints: set[str | None] = set()
-        self._hinted = asyncio.Event()
-        self._looked_at = float("-inf")
         match scope["path"].split("/"):
             case ["", "v1", "apps", app, "channels", channel, "manifests"]:
                 await self._poll(scope, send, app, channel, None)
@@ -141,7 +153,22 @@ class RevisionFeed(Protocol):
             case _:
                 await self._elsewhere(scope, receive, send)
 
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            match scope["path"].split("/"):
+                case ["", "v1", "apps", app, "live"]:
+                    await self.live.serve(scope, receive, send, self._app(app))
+                case _:
+                    raise not_found("unknown_path", f"nothing is served at {scope['path'][:200]}")
+        except Problem as problem:
+            await refuse_websocket(send, problem)
+
     async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["path"].split("/"):
+            case ["", "v1", "apps", app, "live"]:
+                _allow(scope, "GET")
+                self._app(app)
+                raise Problem(426, "upgrade_required", "Upgrade: expected websocket", headers=_UPGRADE)
         if self.facade is None or not scope["path"].startswith("/v1beta2/"):
             raise not_found("unknown_path", f"nothing is served at {scope['path'][:200]}")
         now, apps = self.clock(), self.applications.by_name
@@ -154,16 +181,6 @@ class RevisionFeed(Protocol):
         app_state, channel_state = self._channel(app, channel)
         headers = dict(scope["headers"])
         raw_unit = headers.get(b"aerogram-unit")
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            match scope["path"].split("/"):
-                case ["", "v1", "apps", app, "live"]:
-                    await self.live.serve(scope, receive, send, self._app(app))
-                case _:
-                    raise not_found("unknown_path", f"nothing is served at {scope['path'][:200]}")
-        except Problem as problem:
-            await refuse_websocket(send, problem)
-
         unit = read_unit(raw_unit) if raw_unit else None
         answer = self.poll.answer(app_state, channel_state, scope["query_string"], model, unit)
         if_none_match = headers.get(b"if-none-match")
@@ -252,6 +269,9 @@ class RevisionFeed(Protocol):
             raise Problem(415, "unsupported_media_type", detail, field="Content-Type")
         data = await read_body(headers, receive, MOST_COMPRESSED_BYTES)
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        await send_json(send, 202, await self._take_batch(app.application, unit, data, encoding))
+
+    async def _take_batch(self, application: str, unit: str, data: bytes, encoding: str) -> dict[str, Any]:
         batch = await asyncio.get_running_loop().run_in_executor(self.executor, read_batch, data, encoding)
         if batch.accepted:
             await self._append(application, unit, batch.document)
@@ -274,9 +294,6 @@ class RevisionFeed(Protocol):
     async def _health(self, scope: Scope, send: Send) -> None:
         """200 as long as something is served: an expired timestamp is for the publisher to mend, not for a restart."""
         _allow(scope, *_READS)
-        await send_json(send, 202, await self._take_batch(app.application, unit, data, encoding))
-
-    async def _take_batch(self, application: str, unit: str, data: bytes, encoding: str) -> dict[str, Any]:
         now, errors = self.clock(), self.applications.errors
         apps = {
             name: {
@@ -330,7 +347,7 @@ class RevisionFeed(Protocol):
             if everything:
                 self._looked_at = loop.time()
             try:
-                await self.refresh()
+                await (self.refresh() if everything else self.refresh([name for name in hints if name is not None]))
             except Exception:
                 # A watcher that died would serve an old revision for ever, and nobody would notice.
                 logger.exception("looking at the tree failed; trying again")
@@ -340,7 +357,7 @@ class RevisionFeed(Protocol):
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
-                await (self.refresh() if everything else self.refresh([name for name in hints if name is not None]))
+                await self.refresh()
                 tasks.append(asyncio.create_task(self.watch()))
                 if self.revisions is not None:
                     tasks.append(asyncio.create_task(self.revisions.listen(self.hint)))
@@ -354,6 +371,9 @@ class RevisionFeed(Protocol):
                 return
 
     async def close(self) -> None:
+        await self.live.close()
+        if self.revisions is not None:
+            await self.revisions.close()
         await self.events.close()
         self.executor.shutdown(wait=False)
         self.loader.shutdown(wait=False)
@@ -368,9 +388,6 @@ def _require_digest(digest: str) -> None:
         detail = f"digest: expected 64 lower-case hex digits, got {digest[:80]!r}"
         raise Problem(400, "invalid_field", detail, field="digest")
 
-        await self.live.close()
-        if self.revisions is not None:
-            await self.revisions.close()
 
 def _allow(scope: Scope, *methods: str) -> None:
     if scope["method"] not in methods:
