@@ -11,6 +11,7 @@ urlpatterns = [
     path("metrics", metrics.metrics),
     path("admin/", admin.site.urls),
     path("api/v1/", include("registry.api.urls")),
+    path("api/v1/", include("experiments.api.urls")),
     path("api/v1/", include("distribution.api.urls")),
     path("", include("distribution.firebase.urls")),
     path("api/v1/schema", SpectacularAPIView.as_view(), name="schema"),

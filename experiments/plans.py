@@ -8,7 +8,7 @@
 | enough other people approved                        | where it says so | `approval` |
 | a step follows, or a rollout has reached everybody  | every step       | `end`      |
 
-All at once: time alone never advances. No analysis is a verdict of `hold`, so that silence holds.
+All at once: time alone never advances. Without an analysis nothing is concluded, so that silence holds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Standing(NamedTuple):
     as_of: datetime | None = None
 
 
-UNKNOWN = Standing(Action.HOLD, reasons=("no analysis yet",))
+UNKNOWN = Standing(Action.INCONCLUSIVE, reasons=("no analysis yet",))
 
 
 class Condition(StrEnum):

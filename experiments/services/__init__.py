@@ -6,8 +6,17 @@ of the audit log with the whole state before and after, and a `PublishRequest` w
 
 from experiments.services.designing import create, edit, layer_of
 from experiments.services.due import advance_due, expire_exceptions, start_due
-from experiments.services.exceptions import clear_override, lift_holdback, set_holdback, set_override
+from experiments.services.exceptions import (
+    clear_override,
+    holdback_of,
+    lift_holdback,
+    set_holdback,
+    set_override,
+    told_holdback,
+)
+from experiments.services.previewing import Preview, preview
 from experiments.services.ramping import advance, ramp, rerandomise, supersede
+from experiments.services.reading import changes, explain, layer_map, status
 from experiments.services.recording import SCHEDULE, subject, told
 from experiments.services.reviewing import approve, approve_step, reject, submit
 from experiments.services.running import archive, complete, halt, pause, resume, rollback, start
@@ -15,22 +24,28 @@ from experiments.services.waiting import decision_for, plan_advice
 
 __all__ = [
     "SCHEDULE",
+    "Preview",
     "advance",
     "advance_due",
     "approve",
     "approve_step",
     "archive",
+    "changes",
     "clear_override",
     "complete",
     "create",
     "decision_for",
     "edit",
     "expire_exceptions",
+    "explain",
     "halt",
+    "holdback_of",
+    "layer_map",
     "layer_of",
     "lift_holdback",
     "pause",
     "plan_advice",
+    "preview",
     "ramp",
     "reject",
     "rerandomise",
@@ -40,8 +55,10 @@ __all__ = [
     "set_override",
     "start",
     "start_due",
+    "status",
     "subject",
     "submit",
     "supersede",
     "told",
+    "told_holdback",
 ]

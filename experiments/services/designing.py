@@ -12,6 +12,7 @@ from experiments.delivery import delivery
 from experiments.lifecycle import Kind, State, Verb
 from experiments.models import Experiment, Layer, Step
 from experiments.models.layers import DEFAULT_LAYER
+from experiments.policy import policy_from_json
 from experiments.ramps import Share
 from experiments.services.recording import Deed, doing, record
 from registry.errors import NameTaken
@@ -61,7 +62,7 @@ def create(
             slug=slug,
             kind=kind,
             hypothesis=hypothesis,
-            policy=dict(policy or {}),
+            policy=checked_policy(policy or {}),
             layer=found,
             starts_at=starts_at,
             created_by=actor,
@@ -94,6 +95,8 @@ def edit(
     """
     with doing(Verb.EDIT, experiment, actor=actor, now=now, reason=reason, row_version=row_version) as deed:
         row = deed.experiment
+        if "policy" in changes:
+            checked_policy(changes["policy"])
         for name, value in changes.items():
             setattr(row, name, value)
         if version is not None or arms is not None:
@@ -150,6 +153,15 @@ def rollout_arms(channel: Channel, model: RegisteredModel, version: int) -> list
         {"name": TREATMENT, "version": version, "control": False, "share_bp": half},
         {"name": CONTROL, "version": current.number if current else None, "control": True, "share_bp": half},
     ]
+
+
+def checked_policy(document: Mapping[str, Any]) -> dict[str, Any]:
+    """As it was written, once it is one. Raises `DesignRefused`."""
+    try:
+        policy_from_json(document)
+    except ValueError as error:
+        raise errors.DesignRefused(str(error), field="policy") from error
+    return dict(document)
 
 
 def shares(arms: Sequence[Mapping[str, Any]]) -> list[Share]:

@@ -98,13 +98,19 @@ def lift_holdback(*, channel: Channel, model: RegisteredModel, actor: str, now: 
     Raises `NotHeldBack`.
     """
     with transaction.atomic():
-        row = Holdback.objects.select_for_update().filter(channel=channel, model=model, lifted_at=None).first()
-        if row is None:
-            raise errors.NotHeldBack(f"expected a holdback of {model} on {channel}, found none")
+        row = holdback_of(channel, model)
         before = told_holdback(row)
         row.lifted_at = now
         row.save(update_fields=["lifted_at"])
         _record(row, "lift_holdback", actor, now, before=before, reason=reason)
+
+
+def holdback_of(channel: Channel, model: RegisteredModel) -> Holdback:
+    """The one in force. Raises `NotHeldBack`."""
+    row = Holdback.objects.filter(channel=channel, model=model, lifted_at=None).select_related("version").first()
+    if row is None:
+        raise errors.NotHeldBack(f"expected a holdback of {model} on {channel}, found none")
+    return row
 
 
 def told_holdback(row: Holdback | None) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ class Verb:
 
     `role`: the lowest role in the application; None where any caller may, or, with `superuser`, superusers alone.
     `answer`: None for an empty answer. `many`: a list, in pages. `conditional`: needs If-Match. `idempotent`: may be
-    sent again with the same Idempotency-Key.
+    sent again with the same Idempotency-Key. `tried_status`: of the same answer when nothing was done, only tried.
     """
 
     summary: str
@@ -45,6 +45,7 @@ class Verb:
     takes_bytes: bool = False
     query: type[serializers.Serializer[Any]] | None = None
     status: int = 200
+    tried_status: int | None = None
     conditional: bool = False
     idempotent: bool = False
 

@@ -68,7 +68,8 @@ class VerbSchema(AutoSchema):
             (status, PROBLEM): OpenApiResponse(Problem, description)
             for status, description in sorted(self._problems(verb).items())
         }
-        return {verb.status: OpenApiResponse(answer, verb.summary), **problems}
+        tried = {verb.tried_status: OpenApiResponse(answer, "tried, and nothing done")} if verb.tried_status else {}
+        return {verb.status: OpenApiResponse(answer, verb.summary), **tried, **problems}
 
     def get_override_parameters(self) -> list[Any]:
         verb = self._verb()

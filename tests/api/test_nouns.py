@@ -9,6 +9,7 @@ from django.db import OperationalError
 from django.test import Client
 
 from distribution import services as distribution_services
+from experiments import services as experiments
 from registry.models import ApiToken, AuditEntry, JobState, Role
 from tests import factories
 from tests.api.routes import EXAMPLES, endpoints
@@ -53,6 +54,15 @@ class TestPages:
         lists = [path for method, path in endpoints() if method == "GET" and path.endswith("s") and "{" in path]
         version = factories.converted_version(app)
         factories.job(version)
+        experiments.create(
+            channel=app.channels.get(),
+            model=version.model,
+            slug="faster",
+            kind="rollout",
+            version=version.number,
+            actor="ada",
+            now=NOW,
+        )
         names = {**EXAMPLES, "variant": version.variants.get().name}
         for path in lists:
             assert administrator("GET", f"/api/v1/{path.format(**names)}?limit=1").status_code == 200, path

@@ -7,7 +7,8 @@ import pytest
 from distribution.models import Release
 from experiments import errors, services
 from experiments.lifecycle import State
-from experiments.plans import Standing
+from experiments.models import AnalysisRun
+from experiments.plans import UNKNOWN, Standing
 from experiments.policy import Action
 from experiments.services import waiting
 from registry.models import AuditEntry
@@ -58,7 +59,7 @@ def test_a_good_release_reaches_everybody_and_becomes_current_by_itself(lab, ana
 
 def test_without_any_analysis_no_step_is_left(lab, rollout):
     assert at(lab, rollout, days=365) == 1000
-    with pytest.raises(errors.StepUnmet, match="sample: 0 of 100 units in the smallest arm; verdict: hold"):
+    with pytest.raises(errors.StepUnmet, match="sample: 0 of 100 units in the smallest arm; verdict: inconclusive"):
         lab.do("advance", rollout)
 
 
@@ -134,3 +135,39 @@ def test_beat_calls_it(lab):
     experiment.refresh_from_db()
     assert experiment.state == State.RUNNING
     assert tasks.perform_due_experiments.name in {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()}
+
+
+class TestStanding:
+    """What the rows of the analysis say, read."""
+
+    def look(self, experiment, as_of, verdict="advance", units=500, reasons=("all is well",), phase=None):
+        return AnalysisRun.objects.create(
+            experiment=experiment,
+            phase=phase or experiment.phase,
+            as_of=as_of,
+            verdict=verdict,
+            units=units,
+            reasons=list(reasons),
+        )
+
+    def test_none_is_inconclusive(self, lab, rollout):
+        assert services.decision_for(rollout, NOW) == UNKNOWN
+
+    def test_the_last_look_at_the_present_phase_counts(self, lab, rollout):
+        self.look(rollout, NOW, "hold")
+        self.look(rollout, NOW + timedelta(minutes=1))
+        found = services.decision_for(rollout, NOW + timedelta(minutes=2))
+        assert found == Standing(Action.ADVANCE, 500, ("all is well",), NOW + timedelta(minutes=1))
+        lab.do("ramp", rollout, to_bp=2000)
+        assert services.decision_for(rollout, NOW + timedelta(minutes=3)) == UNKNOWN
+
+    def test_one_that_is_old_holds(self, lab, rollout):
+        self.look(rollout, NOW)
+        assert services.decision_for(rollout, NOW + timedelta(hours=3)).verdict is Action.ADVANCE
+        found = services.decision_for(rollout, NOW + timedelta(hours=3, seconds=1))
+        assert (found.verdict, found.reasons) == (Action.HOLD, ("the last analysis is of 2026-11-22T12:00:00Z",))
+
+    def test_a_plan_goes_on_by_them(self, lab, rollout):
+        assert at(lab, rollout, hours=1) == 1000
+        self.look(rollout, lab.clock())
+        assert at(lab, rollout) == 5000

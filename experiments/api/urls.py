@@ -1,0 +1,20 @@
+from django.urls import path
+
+from experiments.api import views
+from experiments.api.actions import VERBS, action_view
+
+APPLICATION = "applications/<slug:application>"
+EXPERIMENT = f"{APPLICATION}/experiments/<slug:experiment>"
+urlpatterns = [
+    path(f"{APPLICATION}/experiments", views.ExperimentsView.as_view()),
+    path(f"{APPLICATION}/rollouts", views.RolloutsView.as_view()),
+    path(EXPERIMENT, views.ExperimentView.as_view()),
+    *(path(f"{EXPERIMENT}/actions/{said.replace('_', '-')}", action_view(said).as_view()) for said in VERBS),
+    path(f"{EXPERIMENT}/status", views.StatusView.as_view()),
+    path(f"{EXPERIMENT}/explain", views.UnitView.as_view()),
+    path(f"{EXPERIMENT}/changes", views.ChangesView.as_view()),
+    path(f"{EXPERIMENT}/overrides", views.OverridesView.as_view()),
+    path(f"{EXPERIMENT}/overrides/<slug:unit_key>", views.OverrideView.as_view()),
+    path(f"{APPLICATION}/channels/<slug:channel>/models/<slug:model>/holdback", views.HoldbackView.as_view()),
+    path(f"{APPLICATION}/layers/<int:layer>/map", views.LayerMapView.as_view()),
+]
