@@ -1,7 +1,8 @@
 """P7: the default recipes of MobileNetV2, against the same calls bare, and against a converter run once per mode.
 
 Aerogram's side is what a worker does, without the verification that bare calls do not have: the trace, then each
-recipe in a confined process of its own. All sides run on one core, in turn.
+recipe in a confined process of its own. The trace also runs the source on the evaluation set, for later comparisons,
+which the bare script does not. All sides run on one core, in turn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Core ML packages as folders of files, without coremltools, which costs three seconds to import."""
+"""Core ML packages as folders of files, without coremltools, which takes longer to import than they to copy."""
 
 import shutil
 from pathlib import Path

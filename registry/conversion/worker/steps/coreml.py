@@ -18,7 +18,7 @@ def copy_coreml(job: Job, recipe: Recipe, trace: Trace) -> tuple[str, ...]:
     if trace.source_format != "coreml":  # the trace wrote the package itself, in our own form
         copy_package(_package(job, trace), job.output / recipe.entry)
         return ()
-    from registry.conversion.worker.coreml import write_package  # noqa: PLC0415 3 s that copying does without
+    from registry.conversion.worker.coreml import write_package  # noqa: PLC0415 half a second that copying spares
 
     write_package(_traced(job, trace), job.output / recipe.entry)
     return ()
