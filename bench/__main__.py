@@ -26,6 +26,7 @@ from bench import (
     p3_public,
     p4_peers,
     p5_growth,
+    p6_push,
     p7_conversion,
     p9_patches,
     p10_memory,
@@ -41,7 +42,17 @@ if TYPE_CHECKING:
 
 MEASUREMENTS: dict[str, ModuleType] = {
     module.IDENTIFIER: module
-    for module in (p1_poll, p2_not_modified, p3_public, p4_peers, p5_growth, p7_conversion, p9_patches, p10_memory)
+    for module in (
+        p1_poll,
+        p2_not_modified,
+        p3_public,
+        p4_peers,
+        p5_growth,
+        p6_push,
+        p7_conversion,
+        p9_patches,
+        p10_memory,
+    )
 }
 DESIGNED = tuple(f"P{number}" for number in range(1, 12))
 _FOLDER = Path(__file__).parent

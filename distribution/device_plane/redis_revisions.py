@@ -8,6 +8,7 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any
 
+import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CHANNEL = "aerogram:revisions"
 LONGEST_PAUSE_SECONDS = 5.0
+ANNOUNCE_SECONDS = 0.25
 SILENCE_SECONDS = 30.0
 _PONG_SECONDS = 5.0
 
@@ -73,6 +75,17 @@ class RedisRevisions:
                     hint(None)
                 elif message["type"] == "message":
                     hint(_application(message["data"]))
+
+
+def publish_revision(url: str, application: str, revision: int) -> None:
+    """The publisher's side. Raises RedisError or OSError, after half a second at most."""
+    with redis.Redis.from_url(
+        url,
+        socket_timeout=ANNOUNCE_SECONDS,
+        socket_connect_timeout=ANNOUNCE_SECONDS,
+        retry=redis.retry.Retry(NoBackoff(), 0),
+    ) as client:
+        client.publish(CHANNEL, json.dumps({"application": application, "revision": revision}))
 
 
 def _application(data: Any) -> str | None:
