@@ -15,6 +15,8 @@ VAR_DIR = env.folder("AEROGRAM_VAR_DIR", BASE_DIR / "var")
 # Core ----------------------------------------------------------------------------------------------------------------
 DEBUG = env.flag("AEROGRAM_DEBUG", default=False)
 SECRET_KEY = env.text("AEROGRAM_SECRET_KEY")
+# Former ones, while what they signed and sealed is still about.
+SECRET_KEY_FALLBACKS = env.items("AEROGRAM_SECRET_KEY_FALLBACKS", [])
 ALLOWED_HOSTS = env.items("AEROGRAM_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.items("AEROGRAM_TRUSTED_ORIGINS", [])
 ROOT_URLCONF = "deploy.urls"
@@ -133,6 +135,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_ROUTES = {"distribution.tasks.*": {"queue": "publish"}}
 CELERY_BEAT_SCHEDULE = {
     "sweep-lost-jobs": {"task": "registry.tasks.sweep_lost_jobs", "schedule": timedelta(seconds=10)},
+    "deliver-due-webhooks": {"task": "registry.tasks.deliver_due_webhooks", "schedule": timedelta(seconds=10)},
+    "forget-webhook-deliveries": {"task": "registry.tasks.forget_webhook_deliveries", "schedule": timedelta(hours=6)},
     "sweep-blob-store": {"task": "registry.tasks.sweep_blob_store", "schedule": timedelta(hours=6)},
     "publish-pending": {"task": "distribution.tasks.publish_pending", "schedule": timedelta(seconds=5)},
     "perform-due-requests": {"task": "distribution.tasks.perform_due_requests", "schedule": timedelta(seconds=10)},
@@ -182,6 +186,9 @@ AEROGRAM_FIREBASE_CHANNEL = env.text("AEROGRAM_FIREBASE_CHANNEL", "production")
 # What devices reported is dropped by whole months once the last day of the month is so old.
 AEROGRAM_EVENT_RETENTION = timedelta(days=env.integer("AEROGRAM_EVENT_RETENTION_DAYS", 90, minimum=36))
 AEROGRAM_POLL_AFTER_SECONDS = env.seconds("AEROGRAM_POLL_AFTER_SECONDS", 14400, minimum=60, maximum=86400)
+
+# Off: a webhook must not reach what only this network reaches.
+AEROGRAM_WEBHOOKS_TO_PRIVATE_ADDRESSES = env.flag("AEROGRAM_WEBHOOKS_TO_PRIVATE_ADDRESSES", default=False)
 
 # REST ----------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {

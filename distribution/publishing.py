@@ -23,6 +23,7 @@ from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets
 
 from distribution import errors
+from distribution.announcing import announce_releases
 from distribution.channel_publishing import ChannelPublisher
 from distribution.models import Release, Revision, SignedDocument, TrustRole
 from distribution.revision_hints import announce_revision
@@ -150,7 +151,8 @@ class _Run:
         assert pointer is not None, "the pointer was written, or found current, a moment ago"
         with transaction.atomic():
             for publisher in self.channels:
-                _move_releases(publisher.channel.pk, publisher.live, pointer.revision)
+                became_live = _move_releases(publisher.channel.pk, publisher.live, pointer.revision)
+                announce_releases(publisher.channel, became_live, now)
             self.application.revisions.filter(number=pointer.revision, published_at__isnull=True).update(
                 published_at=now
             )
@@ -221,10 +223,11 @@ class _Run:
         return max(self._newest_revision(), stored, self.signer.tree.highest_version(SNAPSHOT)) + 1
 
 
-def _move_releases(channel_id: int, live: set[int], revision: int) -> None:
-    """States follow what is published: the chosen become live, what they replaced is superseded."""
+def _move_releases(channel_id: int, live: set[int], revision: int) -> list[int]:
+    """States follow what is published: the chosen become live, what they replaced is superseded. Ids of the former."""
     releases = Release.objects.filter(channel_id=channel_id)
-    releases.filter(pk__in=live).exclude(state=Release.State.LIVE).update(
-        state=Release.State.LIVE, live_revision=revision
-    )
+    waiting = releases.filter(pk__in=live).exclude(state=Release.State.LIVE)
+    became_live = list(waiting.values_list("pk", flat=True))
+    waiting.update(state=Release.State.LIVE, live_revision=revision)
     releases.filter(state=Release.State.LIVE).exclude(pk__in=live).update(state=Release.State.SUPERSEDED)
+    return became_live

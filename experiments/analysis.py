@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Count, Max, Q
 
 from experiments import services
+from experiments.announcing import announce_hold
 from experiments.lifecycle import SERVED, State
 from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, results
 from experiments.models import AnalysisRun, Experiment, Exposure, MetricRollup, Phase
@@ -153,17 +155,21 @@ def _write(
     known = last and (last.phase_id, last.error, last.inputs_hash, last.verdict, last.reasons)
     if last and known == same and now - last.as_of < WRITTEN_ANEW:
         return last
-    return AnalysisRun.objects.create(
-        experiment=experiment,
-        phase=phase,
-        as_of=now,
-        inputs_hash=inputs,
-        verdict=verdict.action.value,
-        reasons=list(verdict.reasons),
-        classes=list(verdict.classes),
-        units=counted.smallest_arm,
-        results=results(counted, policy),
-    )
+    with transaction.atomic():
+        run = AnalysisRun.objects.create(
+            experiment=experiment,
+            phase=phase,
+            as_of=now,
+            inputs_hash=inputs,
+            verdict=verdict.action.value,
+            reasons=list(verdict.reasons),
+            classes=list(verdict.classes),
+            units=counted.smallest_arm,
+            results=results(counted, policy),
+        )
+        if run.verdict == Action.HOLD and (last is None or last.verdict != Action.HOLD):
+            announce_hold(experiment, run.reasons, now)
+    return run
 
 
 def inputs_hash(counted: Counted, policy: Policy) -> str:

@@ -168,8 +168,26 @@ class IdempotencyKeyBusy(Conflict):
     code = "idempotency_key_busy"
 
 
+class WebhookRefused(Invalid):
+    """Webhooks cannot go to this address, or not of such events; the message says why."""
+
+    code = "webhook_refused"
+
+
+class WebhookDisabled(Conflict):
+    """Nothing is sent to the webhook any more, until somebody changes it."""
+
+    code = "webhook_disabled"
+
+
 class VersionYanked(Conflict):
     code = "version_yanked"
+
+
+class SecretUnreadable(Unavailable):
+    """A secret was sealed with a secret key that this server no longer has."""
+
+    code = "secret_unreadable"
 
 
 class StoreUnavailable(Unavailable):

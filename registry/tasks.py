@@ -49,3 +49,26 @@ def sweep_lost_jobs() -> None:
     from registry import services  # noqa: PLC0415
 
     services.sweep_lost_jobs(now=timezone.now())
+
+
+@shared_task(acks_late=True, reject_on_worker_lost=True)
+def deliver_webhook(delivery_id: int) -> None:
+    from registry.services import webhooks  # noqa: PLC0415
+
+    webhooks.attempt(delivery_id=delivery_id, clock=timezone.now)
+
+
+@shared_task
+def deliver_due_webhooks() -> None:
+    """What was to be tried again, and what a lost message or a killed worker left undone."""
+    from registry.services import webhooks  # noqa: PLC0415
+
+    for delivery_id in webhooks.due_deliveries(timezone.now()):
+        deliver_webhook.delay(delivery_id)
+
+
+@shared_task
+def forget_webhook_deliveries() -> None:
+    from registry.services import webhooks  # noqa: PLC0415
+
+    webhooks.forget_deliveries(timezone.now())

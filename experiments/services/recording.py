@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from experiments import errors, lifecycle
+from experiments.announcing import announce
 from experiments.delivery import delivery
 from experiments.lifecycle import SERVED, State, Verb
 from experiments.models import Experiment, Phase, Step
@@ -57,7 +58,7 @@ def doing(
         was_served = locked.state in SERVED
         yield deed
         locked.save()
-        record(deed)
+        announce(locked, verb, record(deed))
         if deed.publishes and (was_served or locked.state in SERVED):
             request_publish(deed)
     experiment.refresh_from_db()

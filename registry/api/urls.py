@@ -1,6 +1,6 @@
 from django.urls import path, register_converter
 
-from registry.api.views import applications, audit, conversions, device_classes, gates, models, tokens
+from registry.api.views import applications, audit, conversions, device_classes, gates, models, tokens, webhooks
 
 
 class UserNameConverter:
@@ -21,6 +21,7 @@ APPLICATION = "applications/<slug:application>"
 MODEL = f"{APPLICATION}/models/<slug:model>"
 VERSION = f"{MODEL}/versions/<int:number>"
 JOB = f"{VERSION}/jobs/<slug:recipe>"
+WEBHOOK = f"{APPLICATION}/webhooks/<slug:webhook>"
 VARIANT = f"{VERSION}/variants/<slug:variant>"
 urlpatterns = [
     path("applications", applications.ApplicationsView.as_view()),
@@ -59,6 +60,13 @@ urlpatterns = [
     path(f"{VARIANT}/reproductions", gates.ReproductionsView.as_view()),
     path(f"{VARIANT}/reproductions/<int:reproduction>", gates.ReproductionView.as_view()),
     path(f"{VERSION}/yank", models.YankView.as_view()),
+    path(f"{APPLICATION}/webhooks", webhooks.WebhooksView.as_view()),
+    path(WEBHOOK, webhooks.WebhookView.as_view()),
+    path(f"{WEBHOOK}/deliveries", webhooks.DeliveriesView.as_view()),
+    path(f"{WEBHOOK}/deliveries/<int:delivery>", webhooks.DeliveryView.as_view()),
+    path(f"{WEBHOOK}/deliveries/<int:delivery>/redeliver", webhooks.RedeliverView.as_view()),
+    path(f"{WEBHOOK}/rotate-secret", webhooks.RotateSecretView.as_view()),
+    path(f"{WEBHOOK}/test", webhooks.TestView.as_view()),
     path("audit-log", audit.WholeAuditLogView.as_view()),
     path("tokens", tokens.TokensView.as_view()),
     path("tokens/<int:token>", tokens.TokenView.as_view()),

@@ -23,6 +23,7 @@ from registry.models.versions import (
     VersionFile,
     VersionPart,
 )
+from registry.models.webhooks import Webhook, WebhookDelivery
 
 __all__ = [
     "ApiToken",
@@ -49,4 +50,6 @@ __all__ = [
     "VariantPart",
     "VersionFile",
     "VersionPart",
+    "Webhook",
+    "WebhookDelivery",
 ]

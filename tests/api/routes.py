@@ -8,6 +8,7 @@ EXAMPLES = {
     "application": "demo",
     "channel": "production",
     "content_key": "0" * 32,
+    "delivery": "1",
     "device_class": "everything-else",
     "experiment": "faster",
     "layer": "1",
@@ -27,6 +28,7 @@ EXAMPLES = {
     "upload": "1",
     "user": "member",
     "variant": "tflite-float32",
+    "webhook": "ops",
 }
 
 

@@ -63,6 +63,7 @@ class TestPages:
             actor="ada",
             now=NOW,
         )
+        app.webhooks.create(name="ops", url="https://hooks.example.com/", secret="sealed", created_at=NOW)
         names = {**EXAMPLES, "variant": version.variants.get().name}
         for path in lists:
             assert administrator("GET", f"/api/v1/{path.format(**names)}?limit=1").status_code == 200, path
@@ -76,12 +77,15 @@ class TestChangesFromAKnownState:
         ("DELETE", "memberships/ada", None),
         ("PUT", "device-classes/ios-coreml", {"name": "ios-coreml", "variants": ["coreml-fp16"]}),
         ("DELETE", "device-classes/ios-coreml", None),
+        ("PUT", "webhooks/ops", {"url": "https://hooks.example.com/new"}),
+        ("DELETE", "webhooks/ops", None),
         ("PUT", "device-classes", {"order": ["everything-else", "onnxruntime", "android-high", "ios-coreml"]}),
     ]
 
     @pytest.fixture
     def rows(self, app, caller):
         factories.version(app)
+        app.webhooks.create(name="ops", url="https://hooks.example.com/", secret="sealed", created_at=NOW)
         caller(Role.VIEWER, "ada")
 
     @pytest.mark.parametrize(("method", "path", "body"), CHANGES)

@@ -23,6 +23,7 @@ MODEL = f"{APPLICATION}/models/{{model}}"
 VERSION = f"{MODEL}/versions/{{number}}"
 JOB = f"{VERSION}/jobs/{{recipe}}"
 VARIANT = f"{VERSION}/variants/{{variant}}"
+WEBHOOK = f"{APPLICATION}/webhooks/{{webhook}}"
 CHANNEL = f"{APPLICATION}/channels/{{channel}}"
 EXPERIMENT = f"{APPLICATION}/experiments/{{experiment}}"
 NEEDED = {
@@ -58,6 +59,16 @@ NEEDED = {
     ("POST", f"{APPLICATION}/uploads"): EDITOR,
     ("GET", f"{APPLICATION}/uploads/{{upload}}"): EDITOR,
     ("DELETE", f"{APPLICATION}/uploads/{{upload}}"): EDITOR,
+    ("GET", f"{APPLICATION}/webhooks"): ADMINISTRATOR,
+    ("POST", f"{APPLICATION}/webhooks"): ADMINISTRATOR,
+    ("GET", WEBHOOK): ADMINISTRATOR,
+    ("PUT", WEBHOOK): ADMINISTRATOR,
+    ("DELETE", WEBHOOK): ADMINISTRATOR,
+    ("GET", f"{WEBHOOK}/deliveries"): ADMINISTRATOR,
+    ("GET", f"{WEBHOOK}/deliveries/{{delivery}}"): ADMINISTRATOR,
+    ("POST", f"{WEBHOOK}/deliveries/{{delivery}}/redeliver"): ADMINISTRATOR,
+    ("POST", f"{WEBHOOK}/rotate-secret"): ADMINISTRATOR,
+    ("POST", f"{WEBHOOK}/test"): ADMINISTRATOR,
     ("GET", f"{APPLICATION}/models"): VIEWER,
     ("POST", f"{APPLICATION}/models"): EDITOR,
     ("GET", MODEL): VIEWER,
