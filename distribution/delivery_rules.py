@@ -33,6 +33,18 @@ def unit_key(application: Application, unit: str) -> str:
         raise Invalid(problem.detail, field="unit") from problem
 
 
+def key_of(application: Application, *, unit: str | None, device: TestDevice | None) -> tuple[str, str]:
+    """The key to pin, and the name that goes with it: of a unit, or of a test device. Raises `Invalid`."""
+    if (unit is None) == (device is None):
+        raise Invalid("expected either unit or test_device, got both or neither", field="unit")
+    if unit is not None:
+        return unit_key(application, unit), ""
+    assert device is not None
+    if not device.unit_key:
+        raise Invalid(f"expected a test device that has enrolled, {device} has not", field="test_device")
+    return device.unit_key, device.name
+
+
 def set_floors(*, rules: DeliveryRules, floors: Sequence[int], actor: str, now: datetime) -> None:
     """Versions that devices of the channel may not skip. Raises `Invalid` for one that was never live there."""
     if len(floors) > MOST_FLOORS:

@@ -26,7 +26,7 @@ class Choice:
 
 def choose_version(request: HttpRequest) -> Choice:
     """`?version=<id>&channel=<id>`; the newest version first. Raises `NotAllowed` without the role for the choice."""
-    channels = _channels(request)
+    channels = release_channels(request)
     applications = {channel.application_id for channel in channels}
     versions = (
         ModelVersion.objects.filter(model__application__in=applications, yanked_at__isnull=True)
@@ -53,7 +53,7 @@ def choose_what_to_stop(request: HttpRequest) -> Choice:
 
 
 def _choose_pair(request: HttpRequest, released: object) -> Choice:
-    channels = _channels(request)
+    channels = release_channels(request)
     rows = RegisteredModel.objects.filter(application__in={channel.application_id for channel in channels})
     if released is not None:
         rows = rows.filter(Exists(Release.objects.filter(model_version__model=OuterRef("pk"), live_revision__gt=0)))
@@ -70,7 +70,7 @@ def _choose_pair(request: HttpRequest, released: object) -> Choice:
     return Choice(channels=channels, models=models, channel=channel, model=model)
 
 
-def _channels(request: HttpRequest) -> list[Channel]:
+def release_channels(request: HttpRequest) -> list[Channel]:
     """Of the applications in which the user may release. Raises `NotAllowed` when there is none."""
     found = list(
         Channel.objects.filter(application__in=access.applications(request, Role.RELEASER))

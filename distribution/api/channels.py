@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import segno
 from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -28,6 +27,7 @@ from distribution.api.channel_serializers import (
 )
 from distribution.api.serializers import ReleaseSerializer
 from distribution.channel_models import DeliveryRules, ReleaseRequest, TestDevice
+from distribution.invitations import enrolment_url, qr_svg
 from registry.api.access import find_channel, find_model, find_version
 from registry.api.base import NounView, Verb
 from registry.errors import Invalid, NotFound
@@ -234,14 +234,9 @@ class PinsView(NounView):
         return self.shown(request, row)
 
     def _unit(self, wanted: dict[str, Any]) -> tuple[str, str]:
-        if (wanted["unit"] is None) == (wanted["test_device"] is None):
-            raise Invalid("expected either unit or test_device, got both or neither", field="unit")
-        if wanted["unit"] is not None:
-            return delivery_rules.unit_key(self.application, wanted["unit"]), ""
-        device = find_test_device(self.application.channels.all(), wanted["test_device"])
-        if not device.unit_key:
-            raise Invalid(f"expected a test device that has enrolled, {device} has not", field="test_device")
-        return device.unit_key, device.name
+        number = wanted["test_device"]
+        device = None if number is None else find_test_device(self.application.channels.all(), number)
+        return delivery_rules.key_of(self.application, unit=wanted["unit"], device=device)
 
 
 class PinView(NounView):
@@ -341,12 +336,3 @@ def find_test_device(channels: QuerySet[Channel], pk: int) -> TestDevice:
     if row is None:
         raise NotFound(f"expected the id of a test device, got {pk}", field="test_device")
     return row
-
-
-def enrolment_url(base: str, token: str) -> str:
-    """What the QR code says. The token stands behind the #, which no server logs; the app posts it in a body."""
-    return f"{base.rstrip('/')}/api/v1/enrolments#{token}"
-
-
-def qr_svg(text: str) -> str:
-    return str(segno.make(text, error="m").svg_inline(scale=4, border=2))

@@ -7,6 +7,7 @@ from django import forms
 from django.core.validators import RegexValidator
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
 from unfold.widgets import (
     UnfoldAdminIntegerFieldWidget,
     UnfoldAdminTextareaWidget,
@@ -21,6 +22,9 @@ from registry.models import DeviceClass, Role
 
 VERSION = RegexValidator(r"^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$", "expected a dotted version such as 14.0.3")
 CONDITIONS = tuple(field.name for field in fields(Selector))
+ALL_NAMES = format_html(
+    "One on each line, best first. <details><summary>All names</summary>{}</details>", ", ".join(RECIPES)
+)
 FIELDSETS = [
     (None, {"fields": [("application", "name", "position")]}),
     (
@@ -95,9 +99,9 @@ class DeviceClassForm(forms.ModelForm):  # type: ignore[type-arg]
     accelerators_all = WordsField(label="Accelerators", help_text="Every one of these: gpu, npu")
     device_include = LinesField(label="Only these devices", help_text="maker/model, one on each line")
     device_exclude = LinesField(label="Not these devices", help_text="maker/model, one on each line")
-    variants = LinesField(rows=6, required=True, help_text=f"One on each line, best first: {', '.join(RECIPES)}.")
+    variants = LinesField(rows=8, required=True, help_text=ALL_NAMES)
     delegate_order = LinesField(
-        rows=6, label="Delegates", help_text="What the runtime tries first, one on each line: npu, gpu, xnnpack."
+        rows=8, label="Delegates", help_text="What the runtime tries first, one on each line: npu, gpu, xnnpack."
     )
 
     class Meta:

@@ -64,6 +64,7 @@ class DeviceClassAdmin(MemberAdmin):
     ordering = ["application", "position"]
     form = DeviceClassForm
     fieldsets = FIELDSETS
+    compressed_fields = False  # a label above its field: three of them share a line
     list_before_template = "registry/device_class_before.html"
     add_role = change_role = delete_role = Role.ADMINISTRATOR
     empty_words = ("No device class", "An application brings three of them along. Without any, no device gets a model.")

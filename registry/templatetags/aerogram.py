@@ -36,6 +36,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "yanked": ("yanked", "bad"),
     "engaged": ("engaged", "bad"),
     "lifted": ("lifted", "calm"),
+    "offered": ("offered", "good"),
+    "not_worth_it": ("not worth it", "calm"),
+    "too_large": ("too large for a patch", "calm"),
+    "enrolled": ("enrolled", "good"),
+    "invited": ("invited", "busy"),
 }
 
 

@@ -10,9 +10,10 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 
-from distribution import approvals, preview
+from distribution import approvals, delivery_rules, preview
 from distribution import services as distribution_services
-from distribution.models import KillSwitch, Release, ReleaseRequest
+from distribution.channel_models import ChannelSettings, DeliveryRules, Pin, TestDevice
+from distribution.models import EmbeddedModel, KillSwitch, Patch, Release, ReleaseRequest
 from registry import services
 from registry.conversion.recipes import RECIPES
 from registry.models import (
@@ -56,7 +57,41 @@ def filled():
     told = {"channel": channel, "model": version.model, "actor": "ada", "now": NOW, "reason": "x"}
     distribution_services.engage_kill_switch(**told)
     approvals.cancel(request=approvals.request_lift(**told), actor="ada", now=NOW)
+    with_rules(version)
     return version
+
+
+def with_rules(version):
+    """A row of each kind that a channel's own rules and patches are of."""
+    app, told = version.model.application, {"actor": "ada", "now": NOW}
+    channel = app.channels.get()
+    distribution_services.settings_of(channel)
+    rules = DeliveryRules.objects.create(channel=channel, model=version.model)
+    delivery_rules.set_floors(rules=rules, floors=[version.number], **told)
+    _, token = delivery_rules.invite_test_device(channel=channel, name="Ada's phone", **told)
+    device = delivery_rules.enrol(token=token, unit="c0ffee00-0000-4000-8000-000000000001", now=NOW)
+    delivery_rules.pin(channel=channel, version=version, key=device.unit_key, label=device.name, **told)
+    file = version.variants.first().files.filter(role="model").get()
+    embedded = factories.artifact(b"as the app ships it")
+    EmbeddedModel.objects.create(
+        application=app,
+        model=version.model,
+        artifact=embedded,
+        file_name="model.tflite",
+        registered_by="ada",
+        registered_at=NOW,
+    )
+    Patch.objects.create(
+        application=app,
+        target=file.artifact,
+        base=embedded,
+        algorithm="weightdiff-1",
+        state=Patch.State.OFFERED,
+        length=10,
+        sha256="0" * 64,
+        requested_at=NOW,
+        made_at=NOW,
+    )
 
 
 def signed_in(client, role=None, app=None, name="somebody"):
@@ -136,6 +171,24 @@ MINIMUM = {
     "distribution_killswitch_add": Role.RELEASER,
     "distribution_killswitch_change": Role.VIEWER,
     "distribution_killswitch_lift": Role.RELEASER,
+    "distribution_channelsettings_changelist": Role.VIEWER,
+    "distribution_channelsettings_change": Role.VIEWER,
+    "distribution_deliveryrules_changelist": Role.VIEWER,
+    "distribution_deliveryrules_add": Role.RELEASER,
+    "distribution_deliveryrules_change": Role.VIEWER,
+    "distribution_pin_changelist": Role.VIEWER,
+    "distribution_pin_add": Role.RELEASER,
+    "distribution_pin_change": Role.VIEWER,
+    "distribution_pin_delete": Role.RELEASER,
+    "distribution_testdevice_changelist": Role.VIEWER,
+    "distribution_testdevice_add": Role.RELEASER,
+    "distribution_testdevice_change": Role.VIEWER,
+    "distribution_testdevice_delete": Role.RELEASER,
+    "distribution_embeddedmodel_changelist": Role.VIEWER,
+    "distribution_embeddedmodel_add": Role.EDITOR,
+    "distribution_embeddedmodel_change": Role.VIEWER,
+    "distribution_patch_changelist": Role.VIEWER,
+    "distribution_patch_change": Role.VIEWER,
     "distribution_revision_changelist": Role.VIEWER,
     "distribution_signeddocument_changelist": Role.VIEWER,
     "distribution_trustrole_changelist": Role.VIEWER,
@@ -160,6 +213,10 @@ NOBODY = {  # addresses that Django makes for every model; nobody but a superuse
         "distribution_release": ("delete",),
         "distribution_killswitch": ("delete",),
         "distribution_releaserequest": ("add", "delete"),
+        "distribution_channelsettings": ("add", "delete"),
+        "distribution_deliveryrules": ("delete",),
+        "distribution_embeddedmodel": ("delete",),
+        "distribution_patch": ("add", "delete"),
         "distribution_revision": ("add", "delete"),
         "distribution_signeddocument": ("add", "delete"),
         "distribution_trustrole": ("add",),
@@ -206,6 +263,12 @@ def status_of(client, name, version):
         "distribution_release": Release.objects.first(),
         "distribution_killswitch": KillSwitch.objects.first(),
         "distribution_releaserequest": ReleaseRequest.objects.first(),
+        "distribution_channelsettings": ChannelSettings.objects.first(),
+        "distribution_deliveryrules": DeliveryRules.objects.first(),
+        "distribution_pin": Pin.objects.first(),
+        "distribution_testdevice": TestDevice.objects.first(),
+        "distribution_embeddedmodel": EmbeddedModel.objects.first(),
+        "distribution_patch": Patch.objects.first(),
     }
     kind, _, page = name.rpartition("_")
     row = rows.get(kind)
