@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Self
 
 import httpx
@@ -61,6 +62,7 @@ class AerogramClient:
         self._store = Store(store, application)
         self.unit = self._store.unit(unit)
         headers = {"Aerogram-Unit": self.unit} | ({"Aerogram-Key": key} if key else {})
+        self._address, self._headers = (server, application, channel), headers
         self._plane = DevicePlane(self._http, server, application, headers)
         self._events = EventQueue(self._store.root / "events.db", clock)
         self._profile = profile
@@ -127,6 +129,29 @@ class AerogramClient:
         except DeviceTrouble as error:
             outcomes += [UpdateOutcome(model, "refused", error=error) for model in models[len(outcomes) :]]
         return outcomes
+
+    def follow(
+        self,
+        models: Sequence[str],
+        *,
+        stop: Event,
+        told: Callable[[list[UpdateOutcome]], None],
+        spread_seconds: float = 30.0,
+    ) -> None:
+        """Hear of revisions on the live channel, update within `spread_seconds` of each and send events.
+
+        `told` gets each update's outcomes. Ends when `stop` is set or the server refuses for good; needs the extra
+        `live`. Polls at `next_poll_seconds` remain the app's: whoever hears nothing misses nothing by them.
+        """
+        from aerogram_sdk.live import LiveChannel  # noqa: PLC0415  # its library is optional
+
+        def poll() -> None:
+            told(self.update(models))
+            self.flush_events()
+
+        server, application, channel = self._address
+        live = LiveChannel(server, application, channel, self._headers, poll, spread_seconds=spread_seconds)
+        live.follow(stop)
 
     def open(self, model: str) -> OpenModel:
         """The first that loads of active, previous, embedded; needs no network. Raises ModelNotAvailable."""
