@@ -52,6 +52,8 @@ NAVIGATION: list[dict[str, Any]] = [
             _page("Revisions", "layers", "distribution_revision_changelist"),
             _page("Signed documents", "verified", "distribution_signeddocument_changelist"),
             _page("Trust", "key", "distribution_trustrole_changelist"),
+            _page("Protection", "lock", "distribution_modelprotection_changelist"),
+            _page("Key calls", "vpn_key", "distribution_keycall_changelist"),
         ],
     },
     {

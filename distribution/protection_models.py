@@ -142,4 +142,4 @@ class KeyCall(models.Model):
         indexes = [models.Index(fields=["application", "unit_key", "at"], name="key_calls_of_unit")]
 
     def __str__(self) -> str:
-        return f"{self.content_key}: {self.outcome}"
+        return f"call {self.pk}: {self.outcome}"

@@ -4,6 +4,7 @@ from distribution.admin.kill_switches import KillSwitchAdmin
 from distribution.admin.panels import release_panel
 from distribution.admin.patches import EmbeddedModelAdmin, PatchAdmin, patch_panel
 from distribution.admin.pins import PinAdmin, TestDeviceAdmin
+from distribution.admin.protection import KeyCallAdmin, ModelProtectionAdmin
 from distribution.admin.releases import ReleaseAdmin
 from distribution.admin.requests import ReleaseRequestAdmin
 from distribution.admin.rules import ChannelSettingsAdmin, DeliveryRulesAdmin
@@ -17,7 +18,9 @@ __all__ = [
     "ChannelSettingsAdmin",
     "DeliveryRulesAdmin",
     "EmbeddedModelAdmin",
+    "KeyCallAdmin",
     "KillSwitchAdmin",
+    "ModelProtectionAdmin",
     "PatchAdmin",
     "PinAdmin",
     "ReleaseAdmin",

@@ -14,6 +14,7 @@ from distribution import approvals, delivery_rules, preview
 from distribution import services as distribution_services
 from distribution.channel_models import ChannelSettings, DeliveryRules, Pin, TestDevice
 from distribution.models import EmbeddedModel, KillSwitch, Patch, Release, ReleaseRequest
+from distribution.protection.services import protection_of
 from registry import services
 from registry.conversion.recipes import RECIPES
 from registry.models import (
@@ -192,6 +193,9 @@ MINIMUM = {
     "distribution_revision_changelist": Role.VIEWER,
     "distribution_signeddocument_changelist": Role.VIEWER,
     "distribution_trustrole_changelist": Role.VIEWER,
+    "distribution_modelprotection_changelist": Role.VIEWER,
+    "distribution_modelprotection_change": Role.VIEWER,
+    "distribution_keycall_changelist": Role.VIEWER,
     "auth_user_changelist": SUPERUSER,
     "auth_user_add": SUPERUSER,
     "auth_group_changelist": SUPERUSER,
@@ -220,6 +224,8 @@ NOBODY = {  # addresses that Django makes for every model; nobody but a superuse
         "distribution_revision": ("add", "delete"),
         "distribution_signeddocument": ("add", "delete"),
         "distribution_trustrole": ("add",),
+        "distribution_modelprotection": ("add", "delete"),
+        "distribution_keycall": ("add",),
         "auth_user": ("change", "delete"),
         "auth_group": ("change", "delete"),
     }.items()
@@ -229,6 +235,8 @@ UNREACHED = {  # no row without a signer
     "distribution_revision_change",
     "distribution_signeddocument_change",
     "distribution_trustrole_change",
+    "distribution_keycall_change",
+    "distribution_keycall_delete",
     "distribution_trustrole_delete",
 }
 
@@ -263,6 +271,7 @@ def status_of(client, name, version):
         "distribution_release": Release.objects.first(),
         "distribution_killswitch": KillSwitch.objects.first(),
         "distribution_releaserequest": ReleaseRequest.objects.first(),
+        "distribution_modelprotection": protection_of(version.model),
         "distribution_channelsettings": ChannelSettings.objects.first(),
         "distribution_deliveryrules": DeliveryRules.objects.first(),
         "distribution_pin": Pin.objects.first(),
