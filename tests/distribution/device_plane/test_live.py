@@ -229,7 +229,7 @@ class TestWhoMayConnect:
             with channel_of(server), channel_of(server):
                 assert refused(server) == (429, "too_many_connections")
                 assert refused(server, X_Forwarded_For="192.0.2.1") == (429, "too_many_connections")
-            server.until(lambda: not server.application.live.count)
+            server.until(lambda: not server.application.live.addresses)
             with channel_of(server) as socket:
                 told(socket)
 
