@@ -1,5 +1,7 @@
 """Why one device gets what it gets: the poll's own question, and every rule that was tried on the way."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +19,15 @@ from registry.models import Channel
 
 @dataclass(frozen=True)
 class Explanation:
-    """`revision`: of the published tree that the answer was computed from."""
+    """`revision`: of the published tree that the answer was computed from.
+
+    `encryption`: how files of a protected variant are opened, as its manifest says; no patch is ever offered of these.
+    """
 
     revision: int
     decision: Decision
     steps: tuple[Step, ...]
+    encryption: Mapping[str, Any] | None = None
 
     @property
     def first_failed(self) -> Step | None:
@@ -35,6 +41,7 @@ class Explanation:
             "manifest": manifest.to_json() if manifest else None,
             "steps": [step._asdict() for step in self.steps],
             "first_failed": failed._asdict() if failed else None,
+            "encryption": self.encryption,
         }
 
 
@@ -44,7 +51,7 @@ def explain(channel: Channel, model: str, query_string: bytes, unit: str | None)
     revision, catalog = published_catalog(channel)
     steps: list[Step] = []
     decision = decide(query.profile, unit or None, model, catalog, query.current.get(model), trace=steps)
-    return Explanation(revision, decision, tuple(steps))
+    return Explanation(revision, decision, tuple(steps), _encryption(channel, decision))
 
 
 def published_catalog(channel: Channel) -> tuple[int, Catalog]:
@@ -54,6 +61,14 @@ def published_catalog(channel: Channel) -> tuple[int, Catalog]:
     if pointer is None:
         raise errors.NotReleased(f"expected a published revision of {channel.application}, found none")
     return pointer.revision, Catalog.from_json(catalog_document(tree, pointer, channel))
+
+
+def _encryption(channel: Channel, decision: Decision) -> Mapping[str, Any] | None:
+    if decision.manifest is None:
+        return None
+    content = SignedTree(blob_store(), channel.application.slug).read(decision.manifest.path)
+    told: Mapping[str, Any] | None = json.loads(content or b"{}").get("signed", {}).get("encryption")
+    return told and {name: told[name] for name in ("algorithm", "key_id")}
 
 
 def _read(query_string: bytes, model: str, unit: str | None) -> PollQuery:

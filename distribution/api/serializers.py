@@ -111,3 +111,4 @@ class ExplanationSerializer(serializers.Serializer[Any]):
     manifest = serializers.DictField(allow_null=True)
     steps = StepSerializer(many=True)
     first_failed = StepSerializer(allow_null=True)
+    encryption = serializers.DictField(allow_null=True, help_text="Of a protected variant, which has no patches.")

@@ -8,6 +8,7 @@ import pytest
 from distribution import patches, services
 from distribution.device_plane.firebase import Facade
 from distribution.errors import ReleasedBytesDiffer
+from distribution.explaining import explain
 from distribution.models import EncryptedFile, ModelProtection, Patch, Release
 from distribution.protection.chunks import ALGORITHM, decrypt
 from distribution.protection.configured import key_encryption_keys
@@ -171,3 +172,13 @@ def test_firebase_s_phones_are_not_given_what_they_cannot_open(world, protected,
     answer = ask("/v1beta2/projects/demo/models/digits:download")
     assert (answer.status, answer.document["error"]["status"]) == (404, "NOT_FOUND")
     assert "is encrypted" in answer.document["error"]["message"]
+
+
+def test_explain_tells_that_it_is_encrypted(world, protected):
+    channel = world.application.channels.get()
+    query = b"os=linux&runtime=litert&runtime_version=1.0"
+    assert explain(channel, "digits", query, None).to_json()["encryption"] is None
+    encrypt(world)
+    key_id = EncryptedFile.objects.get().content_key.key_id
+    told = explain(channel, "digits", query, None).to_json()
+    assert told["encryption"] == {"algorithm": ALGORITHM, "key_id": key_id}
