@@ -1,11 +1,12 @@
-"""Lines of events into their tables: COPY into a staging table, then one statement that counts each id once."""
+"""Lines of events into their tables: COPY into a staging table, and from there what is not known yet."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 
-from django.db import connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from experiments.ingest.rows import COLUMNS, MARKS, Lines
 
@@ -22,17 +23,12 @@ CREATE TEMPORARY TABLE IF NOT EXISTS arriving (
 """
 _COPY = f"COPY arriving ({', '.join((*COLUMNS, *MARKS))}) FROM STDIN"
 _EVENTS = ", ".join(COLUMNS)
-# What is stored already adds nothing anywhere: `new` is all that later parts see.
-_STORE = """
-WITH fresh AS (
-    INSERT INTO experiments_seenevent (event_id, received_at) SELECT event_id, received_at FROM arriving
-    ON CONFLICT DO NOTHING RETURNING event_id
-), new AS (SELECT arriving.* FROM arriving JOIN fresh USING (event_id))
-"""
-_STORE_EVENTS = f"{_STORE} INSERT INTO experiments_event ({_EVENTS}) SELECT {_EVENTS} FROM new"  # noqa: S608  # constants
-_STORE_EXPOSURES = f"""{_STORE}, stored AS (
-    INSERT INTO experiments_event ({_EVENTS}) SELECT {_EVENTS} FROM new
-), outcome AS (
+# Without ON CONFLICT, which would cost as much again for every event to spare the few batches that come twice.
+_REMEMBER = "INSERT INTO experiments_seenevent (event_id, received_at) SELECT event_id, received_at FROM arriving"
+_LEAVE_OUT_KNOWN = "DELETE FROM arriving USING experiments_seenevent seen WHERE seen.event_id = arriving.event_id"
+_KEEP = f"INSERT INTO experiments_event ({_EVENTS}) SELECT {_EVENTS} FROM arriving"  # noqa: S608  # constants
+_EXPOSE = """
+WITH outcome AS (
     SELECT phase_id, unit, min(arm) AS arm, min(device_class) AS device_class,
         coalesce(min(profile ->> 'os'), '') AS os, coalesce(min(profile ->> 'app_version'), '') AS app_version,
         (min(at) AT TIME ZONE 'UTC')::date AS day,
@@ -42,14 +38,14 @@ _STORE_EXPOSURES = f"""{_STORE}, stored AS (
         min(at) FILTER (WHERE is_fallback) AS fell_back_at, min(at) FILTER (WHERE is_integrity) AS integrity_at,
         max(at) AS heard_at,
         experiments_sum_counts(histogram) FILTER (WHERE histogram IS NOT NULL AND stage = 'inference') AS histogram
-    FROM new WHERE phase_id IS NOT NULL GROUP BY phase_id, unit
+    FROM arriving WHERE phase_id IS NOT NULL GROUP BY phase_id, unit
 )
 INSERT INTO experiments_exposure AS known (
     phase_id, unit, arm, device_class, os, app_version, day, assigned_at, reached, progressed_at, failed, crashed_at,
     load_failed_at, fell_back_at, integrity_at, heard_at, histogram, log_p95
 )
 SELECT phase_id, unit, arm, device_class, left(os, 63), left(app_version, 63), day, assigned_at, reached, progressed_at,
-    failed, crashed_at, load_failed_at, fell_back_at, integrity_at, heard_at, coalesce(histogram, '{{}}'),
+    failed, crashed_at, load_failed_at, fell_back_at, integrity_at, heard_at, coalesce(histogram, '{}'),
     experiments_log_p95(histogram)
 FROM outcome
 ON CONFLICT (phase_id, unit) DO UPDATE SET
@@ -62,11 +58,11 @@ ON CONFLICT (phase_id, unit) DO UPDATE SET
     fell_back_at = least(known.fell_back_at, excluded.fell_back_at),
     integrity_at = least(known.integrity_at, excluded.integrity_at),
     heard_at = greatest(known.heard_at, excluded.heard_at),
-    histogram = CASE WHEN excluded.histogram = '{{}}' THEN known.histogram
+    histogram = CASE WHEN excluded.histogram = '{}' THEN known.histogram
         ELSE experiments_add_counts(known.histogram, excluded.histogram) END,
-    log_p95 = CASE WHEN excluded.histogram = '{{}}' THEN known.log_p95
+    log_p95 = CASE WHEN excluded.histogram = '{}' THEN known.log_p95
         ELSE experiments_log_p95(experiments_add_counts(known.histogram, excluded.histogram)) END
-"""  # noqa: S608  # constants
+"""
 # Rows of the table before it was partitioned, which an ingester of an earlier version may still fill.
 _ADOPT = """
 WITH moved AS (
@@ -88,6 +84,7 @@ WITH moved AS (
 SELECT count(*) FROM moved
 """
 ADOPTED_AT_ONCE = 10_000
+ATTEMPTS = 5
 
 
 def store(batches: Sequence[Lines], *, with_exposures: bool) -> None:
@@ -102,11 +99,28 @@ def store(batches: Sequence[Lines], *, with_exposures: bool) -> None:
         cursor.execute(_STAGING)
         with connection.wrap_database_errors:
             cursor.copy_expert(_COPY, io.StringIO(text))
-        cursor.execute(_STORE_EXPOSURES if with_exposures else _STORE_EVENTS)
+        _remember(cursor)
+        cursor.execute(_KEEP)
+        if with_exposures:
+            cursor.execute(_EXPOSE)
+
+
+def _remember(cursor: CursorWrapper) -> None:
+    """Note the ids, and leave only events in the staging table whose ids were not known."""
+    for _ in range(ATTEMPTS):
+        try:
+            with transaction.atomic():
+                cursor.execute(_REMEMBER)
+        except IntegrityError:
+            cursor.execute(_LEAVE_OUT_KNOWN)
+        else:
+            return
+    # Not an IntegrityError: the events are in order, somebody else stores the same ones all the time.
+    raise OperationalError(f"expected to be the only ingester, ids became known {ATTEMPTS} times while being stored")
 
 
 def _distinct(batches: Sequence[Lines]) -> str:
-    """One line for each id: ON CONFLICT tells a row from those before, not from its twin in the same statement."""
+    """One line for each id: it is told from those before, not from its twin in the same statement."""
     lines: dict[str, str] = {}
     for batch in batches:
         lines.update(zip(batch.ids, batch.lines, strict=True))
