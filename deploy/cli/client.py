@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,14 @@ class ControlPlane:
         metadata: dict[str, Any] | None = None,
         training_set: Path | None = None,
         source_signature: str = "",
+        files: Sequence[tuple[str, Path, str]] = (),
+        parts: Sequence[dict[str, Any]] = (),
         on_bytes: Callable[[int], None] = lambda _count: None,
     ) -> dict[str, Any]:
-        """Upload the files, register a version. `on_bytes` hears how many more bytes were sent."""
+        """Upload the files, register a version. `on_bytes` hears how many more bytes were sent.
+
+        `files` are extra ones of its bundle: role, file, path in the bundle. `parts`: name, model and version of each.
+        """
         body: dict[str, Any] = {"source": self.upload(source, on_bytes)["id"], "notes": notes}
         if evaluation_set is not None:
             body["evaluation_set"] = self.upload(evaluation_set, on_bytes)["id"]
@@ -67,6 +72,10 @@ class ControlPlane:
             body["training_set"] = self.upload(training_set, on_bytes)["id"]
         said = {"profile": profile, "metadata": metadata, "source_signature": source_signature}
         body |= {name: value for name, value in said.items() if value}
+        extra = [
+            {"upload": self.upload(file, on_bytes)["id"], "role": role, "path": path} for role, file, path in files
+        ]
+        body |= {name: value for name, value in (("files", extra), ("parts", list(parts))) if value}
         if labels:
             body["labels"] = labels
         if recipes:

@@ -12,6 +12,7 @@ import click
 
 from deploy.cli import (
     administration,
+    bundles,
     channels,
     conversions,
     device_classes,
@@ -49,6 +50,8 @@ __all__ = [
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One label a line.")
 @click.option("--training-set", type=conversions.readable, help="An .npz file: what pruning trains on again.")
 @click.option("--metadata", type=conversions.readable, help="A JSON file: names, normalisation, author.")
+@click.option("--file", "files", multiple=True, type=bundles.FILE, metavar="ROLE=FILE[:PATH]", help=bundles.FILE_HELP)
+@click.option("--part", "parts", multiple=True, type=bundles.PART, metavar="NAME=MODEL:VERSION", help=bundles.PART_HELP)
 @click.option("--signature", "source_signature", default="", help="Which signature of a SavedModel.")
 @click.option("--recipe", "recipes", multiple=True, help="Only these; may be given several times.")
 @click.option("--profile", help="The recipes of this profile of the model.")
@@ -65,6 +68,8 @@ def push(
     labels: Path | None,
     training_set: Path | None,
     metadata: Path | None,
+    files: tuple[tuple[str, Path, str], ...],
+    parts: tuple[dict[str, Any], ...],
     source_signature: str,
     recipes: tuple[str, ...],
     profile: str | None,
@@ -74,7 +79,8 @@ def push(
     as_json: bool,
 ) -> Any:
     """Register SOURCE (.keras, SavedModel .zip, .tflite, .onnx or Core ML) as a new version of MODEL and convert it."""
-    with views.transfer(console, quiet=as_json, files=[source, evaluation_set, training_set]) as on_bytes:
+    sent = [source, evaluation_set, training_set, *(file for _, file, _ in files)]
+    with views.transfer(console, quiet=as_json, files=sent) as on_bytes:
         version = server.push(
             model=model,
             source=source,
@@ -86,6 +92,8 @@ def push(
             metadata=conversions.json_of(metadata) if metadata else None,
             training_set=training_set,
             source_signature=source_signature,
+            files=files,
+            parts=parts,
             on_bytes=on_bytes,
         )
     if not wait:

@@ -161,6 +161,9 @@ class ModelVersionAdmin(MemberAdmin):
             str(version),
             version=version,
             can_yank=is_releaser and version.yanked_at is None,
+            extra_files=version.files.select_related("artifact"),
+            parts=version.parts.select_related("part__model"),
+            part_of=version.part_of.select_related("version__model"),
             **_work(request, version),
         )
 

@@ -55,7 +55,7 @@ class FakeRunner:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content + (self.salt if role == "model" else b""))
             sha256, size_bytes = sha256_of_file(path)
-            files.append(ProducedFile(name, role, size_bytes, sha256))
+            files.append(ProducedFile(name, "sanity" if name == "sanity.json" else role, size_bytes, sha256))
         state = self.ends.get(step, JobState.SUCCEEDED)
         return Report(
             state=str(state),
