@@ -13,6 +13,7 @@ from distribution.deltas.matching import BaseIndex
 Bytes = npt.NDArray[np.uint8]
 
 SAMPLES = 512
+WIDEST = 4  # bytes of an element
 SAME_LABEL_BITS = 0.5  # how much worse a tensor of the same name and shape may look and still be the one
 SHORTEST_SEARCH = 32  # bytes between two tensors below which no match is looked for
 
@@ -69,7 +70,10 @@ def _difference_bits(
 
 
 def _widened(anchors: Sequence[Stretch], base: Bytes, target: Bytes) -> Iterator[Stretch]:
-    """Anchors with the equal bytes on both sides, which are lengths, headers and padding."""
+    """Anchors with the equal bytes on both sides, which are lengths, headers and padding.
+
+    To the front by whole elements of any width: differences of numbers begin where a number begins.
+    """
     end = 0
     for index, anchor in enumerate(anchors):
         assert anchor.origin is not None
@@ -78,6 +82,7 @@ def _widened(anchors: Sequence[Stretch], base: Bytes, target: Bytes) -> Iterator
             base[anchor.origin - min(anchor.origin, anchor.place - end) : anchor.origin][::-1],
             target[end : anchor.place][::-1],
         )
+        before -= before % WIDEST
         stop = anchor.origin + anchor.length
         after = _equal_run(base[stop : stop + room - anchor.end], target[anchor.end : room])
         widened = Stretch(anchor.place - before, anchor.length + before + after, anchor.origin - before)

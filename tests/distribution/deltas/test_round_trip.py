@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distribution.deltas import decoder
+from distribution.deltas.alignment import align
+from distribution.deltas.containers import parts_of
 from distribution.deltas.decoder import PIECE
 from distribution.deltas.encoder import make_patch
 from tests.distribution.deltas.applying import applied
@@ -46,6 +48,20 @@ def test_weights_that_moved_a_little_and_wrap_around(make, width, step):
     assert applied(patch, base, target, decoder.apply_patch) == target
     if step < 4:
         assert len(patch) < 0.6 * len(target)
+
+
+@pytest.mark.parametrize("make", [weight_file, tflite_file, onnx_file])
+def test_differences_begin_where_a_number_begins(make):
+    """Whatever equal bytes stand before a tensor: a number cut in two carries into its neighbour."""
+    rng = np.random.default_rng(4)
+    old = [rng.integers(0, 2**32, size, dtype=np.uint64).astype("<u4") for size in (900, 901, 5000, 20_000)]
+    base, target = make(old), make([np.arange(77, dtype="<u4"), *(values + 3 for values in old)])
+    stretches = [stretch for stretch in align(base, target) if stretch.origin is not None]
+    tensors = [part for part in parts_of(target) if part.length >= 4 * 900]
+    assert len(tensors) == 4
+    for part in tensors:
+        (around,) = [each for each in stretches if each.place <= part.offset and part.offset + part.length <= each.end]
+        assert (part.offset - around.place) % 4 == 0
 
 
 @pytest.mark.parametrize("zeros", [0, 1, 254, 255, 256, 510, 511, 100_000])
