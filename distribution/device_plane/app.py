@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from distribution.catalog import HEX_DIGEST
+from distribution.device_plane import ofrep
 from distribution.device_plane.asgi import (
     JSON,
     Receive,
@@ -169,10 +170,20 @@ class DevicePlane:
                 _allow(scope, "GET")
                 self._app(app)
                 raise Problem(426, "upgrade_required", "Upgrade: expected websocket", headers=_UPGRADE)
+            case ["", "v1", "apps", app, "channels", channel, "ofrep", "v1", "evaluate", "flags"]:
+                return await self._flags(scope, receive, send, app, channel, None)
+            case ["", "v1", "apps", app, "channels", channel, "ofrep", "v1", "evaluate", "flags", key]:
+                return await self._flags(scope, receive, send, app, channel, key)
         if self.facade is None or not scope["path"].startswith("/v1beta2/"):
             raise not_found("unknown_path", f"nothing is served at {scope['path'][:200]}")
         now, apps = self.clock(), self.applications.by_name
         await self.facade.answer(scope, receive, send, applications=apps, files=self.files, now=now)
+        return None
+
+    async def _flags(self, scope: Scope, receive: Receive, send: Send, app: str, channel: str, key: str | None) -> None:
+        _allow(scope, "POST")
+        _, state = self._channel(app, channel)
+        await ofrep.answer(scope, receive, send, state, key)
 
     async def _poll(self, scope: Scope, send: Send, app: str, channel: str, model: str | None) -> None:
         method = scope["method"]

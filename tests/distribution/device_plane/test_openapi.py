@@ -83,6 +83,7 @@ def names(published):
         "application": ["demo", "demo", "demo", "none"],
         "channel": ["production", "production", "none"],
         "model": ["digits", "none"],
+        "key": ["model.digits", "model.none", "digits"],
         "display_name": ["digits", "none"],
         "digest": [digest, digest, "0" * 64],
         "file": ["1.root.json", "timestamp.json", "9.root.json", "../../x.json"],
@@ -113,7 +114,7 @@ def fuzz(operation, mode, ask, names, seen):
     )
     @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
     def run(case, data):
-        for name in set(case.path_parameters or {}) & set(names):
+        for name in sorted(set(case.path_parameters or {}) & set(names)):
             if data.draw(st.sampled_from([True, True, False])):
                 case.path_parameters[name] = data.draw(st.sampled_from(names[name]))
         try:
