@@ -50,8 +50,12 @@ __all__ = [
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="One label a line.")
 @click.option("--training-set", type=conversions.readable, help="An .npz file: what pruning trains on again.")
 @click.option("--metadata", type=conversions.readable, help="A JSON file: names, normalisation, author.")
-@click.option("--file", "files", multiple=True, type=bundles.FILE, metavar="ROLE=FILE[:PATH]", help=bundles.FILE_HELP)
-@click.option("--part", "parts", multiple=True, type=bundles.PART, metavar="NAME=MODEL:VERSION", help=bundles.PART_HELP)
+@click.option(
+    "--file", "files", multiple=True, callback=bundles.extra_files, metavar="ROLE=FILE[:PATH]", help=bundles.FILE_HELP
+)
+@click.option(
+    "--part", "parts", multiple=True, callback=bundles.parts, metavar="NAME=MODEL:VERSION", help=bundles.PART_HELP
+)
 @click.option("--signature", "source_signature", default="", help="Which signature of a SavedModel.")
 @click.option("--recipe", "recipes", multiple=True, help="Only these; may be given several times.")
 @click.option("--profile", help="The recipes of this profile of the model.")
