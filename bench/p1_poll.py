@@ -40,4 +40,4 @@ def measure(harness: Harness) -> Measurement:
         ratio("p99, each at half of its own rate", half[0], half[1], "p99_us", "≤ 3"),
         ratio("p99, both at half of the device plane's rate", half[0], half[2], "p99_us", ""),
     ]
-    return Measurement(IDENTIFIER, TITLE, [*full, *half], ratios, facts)
+    return Measurement(IDENTIFIER, TITLE, [*full, *half], ratios, facts=facts)

@@ -26,4 +26,4 @@ def measure(harness: Harness) -> Measurement:
         ratio("requests per second, bare server", hello, nginx, rate, ""),
         ratio("server CPU per request", plane, nginx, "server_cpu_us", ""),
     ]
-    return Measurement(IDENTIFIER, TITLE, [plane, nginx, hello], ratios, facts)
+    return Measurement(IDENTIFIER, TITLE, [plane, nginx, hello], ratios, facts=facts)
