@@ -261,8 +261,8 @@ def _is_protected(version: ModelVersion) -> bool:
 
 
 def models_within(version: ModelVersion) -> list[int]:
-    """Ids of the models whose files the version's variants hold: its own."""
-    return [version.model_id]
+    """Ids of the models whose files the version's variants hold: its own, and those of its parts."""
+    return [version.model_id, *version.parts.values_list("part__model_id", flat=True)]
 
 
 def _record(release: Release, verb: str, *, before: Release | None, now: datetime) -> None:
