@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max
 
 from experiments import services
 from experiments.announcing import announce_hold
@@ -81,7 +81,7 @@ def count(experiment: Experiment, phases: Sequence[Phase], now: datetime) -> Cou
         halted_classes=tuple(experiment.halted_classes),
         groups=_groups(present),
         tiers=_tiers(experiment),
-        integrity_units=integrity_units(experiment, phases, treatments),
+        integrity_units=integrity_units(phases, treatments),
         silent_seconds=max(0.0, (now - max(present.opened_at, heard or present.opened_at)).total_seconds()),
         is_halted=experiment.state == State.HALTED,
     )
@@ -130,10 +130,10 @@ def _tiers(experiment: Experiment) -> dict[str, str]:
     return {row.name: str((row.selector.get("os") or ["other"])[0]) for row in rows}
 
 
-def integrity_units(experiment: Experiment, phases: Sequence[Phase], treatments: Sequence[str]) -> int:
+def integrity_units(phases: Sequence[Phase], treatments: Sequence[str]) -> int:
     """Distinct units of the treatments that refused files as not genuine, whether assigned or not."""
     rows = Exposure.objects.filter(phase__in=phases, arm__in=treatments, integrity_at__isnull=False)
-    return rows.exclude(device_class__in=experiment.halted_classes).values("unit").distinct().count()
+    return rows.values("unit").distinct().count()
 
 
 def errors_in_row(experiment: Experiment) -> int:
@@ -234,11 +234,3 @@ def look_at_all(now: datetime) -> int:
     for experiment in served:
         look(experiment, now)
     return len(served)
-
-
-def with_integrity_failures() -> list[Experiment]:
-    """Served experiments in which some unit of a treatment refused files as not genuine."""
-    concerned = Exposure.objects.filter(
-        Q(phase__closed_at__isnull=True), phase__experiment__state__in=SERVED, integrity_at__isnull=False
-    )
-    return list(Experiment.objects.filter(pk__in=concerned.values("phase__experiment")))
