@@ -5,13 +5,15 @@ from collections.abc import Iterable, Iterator
 from distribution import errors
 from registry.blob_store import blob_store
 from registry.device_classes import Selector, compare_versions
+from registry.inspection import archive
 from registry.inspection.archive import MAGIC_BYTES, NATIVE_SUFFIXES, is_native
 from registry.inspection.errors import InspectionError
 from registry.inspection.runtime_needs import needed_runtime
-from registry.models import Application, Variant
+from registry.models import Application, Variant, VariantFile
 
 # Systems that Core ML's versions of iOS count for; an empty condition on the system says nothing of its version.
 IOS_NUMBERED = frozenset({"ios", "ipados", "tvos"})
+ZIP_MAGIC = b"PK\x03\x04"
 
 
 def require_shippable(application: Application, variants: Iterable[Variant]) -> None:
@@ -94,5 +96,16 @@ def _require_no_native_code(variant: Variant) -> None:
     for file in variant.files.select_related("artifact"):
         suffixes = {f".{part}" for part in file.path.lower().rpartition("/")[2].split(".")[1:]}
         with blob_store().open(file.artifact.sha256) as stream:
-            if suffixes & NATIVE_SUFFIXES or is_native(stream.read(MAGIC_BYTES)):
-                raise errors.NativeCode(f"expected no native code in {variant}, got {file.path}")
+            start = stream.read(MAGIC_BYTES)
+        if suffixes & NATIVE_SUFFIXES or is_native(start):
+            raise errors.NativeCode(f"expected no native code in {variant}, got {file.path}")
+        if start.startswith(ZIP_MAGIC):
+            _require_harmless_zip(variant, file)
+
+
+def _require_harmless_zip(variant: Variant, file: VariantFile) -> None:
+    try:
+        with blob_store().local_file(file.artifact.sha256) as path, archive.opened(path, file.path):
+            pass
+    except InspectionError as error:
+        raise errors.NativeCode(f"expected no native code in {variant}, {file.path}: {error}") from error

@@ -1,6 +1,8 @@
 """What is refused at release, and chips that go by several names."""
 
 import doctest
+import io
+import zipfile
 from typing import NamedTuple
 
 import pytest
@@ -127,6 +129,28 @@ class TestRelease:
         factories.variant(version, "tflite-float16", {"model.tflite": b"model", path: content})
         with pytest.raises(errors.NativeCode, match=path):
             release(version)
+
+    @pytest.mark.parametrize(
+        ("members", "told"),
+        [
+            ({"weights.bin": b"weights", "a/b.txt": b"labels"}, None),
+            ({"weights.bin": b"weights", "lib/arm64/libx.so": b"anything"}, "libx.so"),
+            ({"weights.bin": b"\x7fELF" + bytes(60)}, "weights.bin"),
+            ({"inner.zip": b"PK\x03\x04"}, "inner.zip"),
+        ],
+    )
+    def test_native_code_inside_an_archive(self, version, members, told):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        contents = {"model.tflite": b"model", "package.zip": packed.getvalue()}
+        factories.variant(version, "tflite-float16", contents)
+        if told is None:
+            assert release(version)
+        else:
+            with pytest.raises(errors.NativeCode, match=f"package.zip: .*{told}"):
+                release(version)
 
 
 @pytest.mark.parametrize(
