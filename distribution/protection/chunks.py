@@ -81,10 +81,11 @@ def encrypt(chunks: Iterable[bytes], *, key: bytes, sha256: str, chunk_bytes: in
     for piece in chunks:
         digest.update(piece)
         waiting += piece
-        while len(waiting) > chunk_bytes:  # the last chunk is known to be it only at the end
-            yield file_key.encrypt(number, bytes(waiting[:chunk_bytes]), is_last=False)
-            del waiting[:chunk_bytes]
+        whole = max(0, len(waiting) - 1) // chunk_bytes  # the last chunk is known to be it only at the end
+        for start in range(0, whole * chunk_bytes, chunk_bytes):
+            yield file_key.encrypt(number, bytes(waiting[start : start + chunk_bytes]), is_last=False)
             number += 1
+        del waiting[: whole * chunk_bytes]
     _require_plaintext(digest.hexdigest(), sha256)
     yield file_key.encrypt(number, bytes(waiting), is_last=True)
 
