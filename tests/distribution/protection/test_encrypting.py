@@ -7,7 +7,7 @@ from base64 import b64encode
 import pytest
 from django.db import DatabaseError, connection
 
-from distribution import services
+from distribution import services, tasks
 from distribution.models import ContentKey, EncryptedFile, EncryptedVariant, ModelProtection, Release
 from distribution.protection import encrypting, errors
 from distribution.protection.chunks import decrypt
@@ -188,3 +188,23 @@ def test_what_is_signed_does_not_change(app, kek, table):
     encrypt_pending(application=app, now=NOW)
     with pytest.raises(DatabaseError, match="does not change"), connection.cursor() as cursor:
         cursor.execute(f"UPDATE distribution_{table} SET content_key_id = content_key_id + 1")
+
+
+def test_a_release_asks_for_it_and_beat_finds_what_was_lost(app, kek, monkeypatch):
+    sent = []
+    monkeypatch.setattr(
+        tasks.encrypt_variants,
+        "apply_async",
+        lambda arguments, queue=None, retry=True: sent.append((tuple(arguments), queue)),
+    )
+    plain = factories.converted_version(app)
+    release(plain)
+    assert sent == []
+    variant = released(app)
+    assert sent == [((app.pk,), "publish")]
+    tasks.encrypt_pending()
+    assert variant.encrypted
+    before = PublishRequest.objects.count()
+    tasks.encrypt_pending()
+    tasks.forget_key_calls()
+    assert PublishRequest.objects.count() == before, "nothing was left to do"
