@@ -49,6 +49,10 @@ def keras_refusal(error: Exception) -> str:
     return f"expected a file that Keras loads in safe mode; got {told}{at}"
 
 
+def saved_model_refusal(error: Exception) -> str:
+    return f"expected a SavedModel that TensorFlow loads; got {_told(error)}"
+
+
 def quantiser_refusal(error: Exception) -> str:
     return f"expected a model ai-edge-quantizer takes; got {_told(error)}"
 

@@ -21,7 +21,7 @@ from registry.conversion.report import TensorSpec
 from registry.conversion.worker.golden import Ranges
 from registry.conversion.worker.job import Job, WorkerError
 from registry.conversion.worker.progress import tell
-from registry.conversion.worker.refusals import keras_refusal
+from registry.conversion.worker.refusals import first_sentence, keras_refusal, saved_model_refusal
 
 Array = npt.NDArray[np.generic]
 
@@ -177,7 +177,7 @@ def _ranges(model: Any, specs: Sequence[TensorSpec]) -> Ranges:
 
 def _load_saved_model(job: Job) -> Source:
     assert job.source is not None
-    loaded = tf.saved_model.load(str(_unpacked(job.source, job.scratch / "saved_model")))
+    loaded = _loaded(_unpacked(job.source, job.scratch / "saved_model"))
     serving = loaded.signatures[_served(sorted(loaded.signatures), job.source_signature)]
     tensors = serving.structured_input_signature[1]
     renamed = dict(zip(distinct(list(tensors)), tensors.items(), strict=True))
@@ -192,6 +192,15 @@ def _load_saved_model(job: Job) -> Source:
         return {outputs[original]: value for original, value in results.items()}
 
     return Source(call, specs, _module(loaded=loaded), {})
+
+
+def _loaded(folder: Path) -> Any:
+    try:
+        return tf.saved_model.load(str(folder))
+    except MemoryError:
+        raise  # a limit of ours, not the file's fault
+    except Exception as error:  # a damaged graph makes TensorFlow raise whatever the place that stumbles raises
+        raise WorkerError("saved_model_refused", saved_model_refusal(error)) from error
 
 
 def _served(names: Sequence[str], wanted: str) -> str:
@@ -247,7 +256,13 @@ def inference_of(function: Any) -> Callable[[Mapping[str, Array]], dict[str, Arr
     """The function as golden inputs and evaluation sets are run on it: arrays in, float32 arrays out."""
 
     def infer(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        results = function(**{name: tf.constant(array) for name, array in inputs.items()})
+        try:
+            results = function(**{name: tf.constant(array) for name, array in inputs.items()})
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError from error
+        except tf.errors.OpError as error:
+            told = first_sentence(str(error))
+            raise WorkerError("does_not_run", f"expected a source that runs; got {told}") from error
         return {name: results[name].numpy().astype(np.float32) for name in sorted(results)}
 
     return infer

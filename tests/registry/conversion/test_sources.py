@@ -10,6 +10,8 @@ import pytest
 from registry.conversion.report import Report
 from registry.conversion.runner import run_recipe, run_trace
 from registry.conversion.worker.refusals import coreml_refusal, first_sentence, keras_refusal, tflite_refusal
+from registry.inspection.saved_model import inspect_saved_model
+from tests.hostile.mutants import sound
 from tests.registry.conversion.conftest import no_heartbeat
 
 
@@ -90,6 +92,17 @@ def test_what_cannot_be_converted_is_told_by_name_and_with_what_to_change(
         assert word in report.error.detail
     assert "\n" not in report.error.detail
     assert "Traceback" not in report.error.detail
+
+
+@pytest.mark.convert
+def test_a_saved_model_that_only_inspection_takes_is_refused_by_name(tmp_path: Path) -> None:
+    """Its operations lack the attributes that TensorFlow asks for."""
+    source = tmp_path / "model.zip"
+    source.write_bytes(sound("saved_model"))
+    assert inspect_saved_model(source).format == "saved_model"
+    report = trace(source, tmp_path / "trace")
+    assert (report.state, report.error.code) == ("failed", "saved_model_refused"), (report.error, report.log_tail)
+    assert "missing attr" in report.error.detail
 
 
 MLIR = """Could not translate MLIR to FlatBuffer.<unknown>:0: error: loc(fused["Cumprod:", "net/tail/Cumprod@__f"]): x
