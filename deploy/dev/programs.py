@@ -16,6 +16,7 @@ _GRANIAN = [sys.executable, "-m", "granian", "--no-ws", "--interface", "wsgi"]
 _DEVICE = [sys.executable, "-m", "deploy.device_server"]
 _CELERY = [sys.executable, "-m", "celery", "-A", "deploy.celery"]
 _WEB = "deploy.wsgi:application"
+_KEYS = "deploy.key_service:application"
 _MANAGE = [sys.executable, "manage.py"]
 
 
@@ -26,6 +27,7 @@ class Addresses:
     bind: str
     web_port: int
     device_port: int
+    key_port: int | None = None  # the key service runs where it has one
 
     @classmethod
     def read(cls) -> "Addresses":
@@ -35,7 +37,11 @@ class Addresses:
         if web_port == device_port:
             expected = f"another port than AEROGRAM_WEB_PORT ({web_port})"
             raise env.EnvError("AEROGRAM_DEVICE_PORT", expected=expected, got=str(device_port))
-        return cls(bind, web_port, device_port)
+        key_port = env.integer("AEROGRAM_KEY_PORT", 0, minimum=0, maximum=65535)
+        if key_port in (web_port, device_port):
+            expected = f"another port than {web_port} and {device_port}"
+            raise env.EnvError("AEROGRAM_KEY_PORT", expected=expected, got=str(key_port))
+        return cls(bind, web_port, device_port, key_port or None)
 
     @property
     def local(self) -> str:
@@ -45,6 +51,8 @@ class Addresses:
     def require_free(self) -> None:
         ports.require_free(self.web_port, variable="AEROGRAM_WEB_PORT", host=self.bind)
         ports.require_free(self.device_port, variable="AEROGRAM_DEVICE_PORT", host=self.bind)
+        if self.key_port is not None:
+            ports.require_free(self.key_port, variable="AEROGRAM_KEY_PORT", host=self.bind)
 
 
 def environment(layout: Layout, addresses: Addresses, services: Mapping[str, str]) -> dict[str, str]:
@@ -59,6 +67,9 @@ def environment(layout: Layout, addresses: Addresses, services: Mapping[str, str
         "AEROGRAM_DEVICE_URL": f"http://{host}:{addresses.device_port}",
         "BLOB_STORE_URL": layout.blobs.as_uri(),
     }
+    if addresses.key_port is not None:
+        secret(layout.secrets, "key_encryption_key")
+        defaults["AEROGRAM_KEY_ENCRYPTION_KEYS_FILE"] = str(layout.secrets / "key_encryption_key")
     inherited = {key: value for key, value in os.environ.items() if value and not _misleads(key, services)}
     return {**defaults, **inherited, **services, "PYTHONUNBUFFERED": "1"}
 
@@ -82,6 +93,7 @@ def programs(layout: Layout, addresses: Addresses, variables: Mapping[str, str])
     return [
         _plane("web", addresses, [*_GRANIAN, "--blocking-threads", "4", _WEB], variables),
         _plane("device", addresses, _DEVICE, variables),
+        *([_plane("keys", addresses, [*_GRANIAN, _KEYS], variables)] if addresses.key_port else []),
         manage("signer", "run_signer", variables={**variables, PUBLISHER_KEYS: publisher}),
         manage("ingester", "ingest_events", variables=variables),
         _celery("worker", _worker("worker", "default,publish,light", 2), variables),
@@ -107,7 +119,8 @@ def answers(host: str, port: int, path: str = "/healthz") -> Callable[[], bool]:
 
 
 def _plane(name: str, addresses: Addresses, command: list[str], variables: Mapping[str, str]) -> Part:
-    port = addresses.web_port if name == "web" else addresses.device_port
+    port = {"web": addresses.web_port, "device": addresses.device_port, "keys": addresses.key_port}[name]
+    assert port is not None, f"{name} is not to run"
     return Part(
         name=name,
         command=[*command, "--host", addresses.bind, "--port", str(port)],

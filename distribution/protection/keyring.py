@@ -42,7 +42,10 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str) -> "Keyring":
-        """One key in base64 a line, the current one first; `#` begins a comment. Raises `KeyringError`."""
+        """One key a line, in base64 of either alphabet, the current one first; `#` begins a comment.
+
+        Raises `KeyringError`.
+        """
         lines = [line.partition("#")[0].strip() for line in text.splitlines()]
         return cls([_decode(number, line) for number, line in enumerate(lines, start=1) if line])
 
@@ -75,7 +78,8 @@ def kek_id(key: bytes) -> str:
 
 def _decode(number: int, line: str) -> bytes:
     try:
-        key = base64.b64decode(line, validate=True)
+        padded = line.rstrip("=") + "=" * (-len(line.rstrip("=")) % 4)
+        key = base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:

@@ -13,6 +13,7 @@ from deploy.dev.layout import CHECKOUT, Layout, secret
 from deploy.dev.postgres import Postgres
 from deploy.dev.pytest_plugin import database_of_worker
 from deploy.dev.redis_server import RedisServer
+from distribution.protection.keyring import Keyring
 
 ADDRESSES = programs.Addresses("127.0.0.1", 8000, 8001)
 EMBEDDED = {"DATABASE_URL": "postgresql://embedded", "REDIS_URL": "redis://1", "EVENT_STREAM_URL": "redis://2"}
@@ -78,6 +79,22 @@ def test_every_python_program_is_run_by_this_python(layout):
     parts = programs.programs(layout, ADDRESSES, {})
     assert {part.command[0] for part in parts} == {sys.executable}
     assert [part.name for part in parts] == ["web", "device", "signer", "ingester", "worker", "converter", "beat"]
+
+
+def test_the_key_service_runs_where_it_has_a_port(layout):
+    addresses = programs.Addresses("127.0.0.1", 8000, 8001, 8002)
+    variables = programs.environment(layout, addresses, EMBEDDED)
+    (part,) = [part for part in programs.programs(layout, addresses, variables) if part.name == "keys"]
+    assert part.command[-3:] == ["127.0.0.1", "--port", "8002"]
+    path = Path(variables["AEROGRAM_KEY_ENCRYPTION_KEYS_FILE"])
+    assert path.stat().st_mode & 0o077 == 0
+    assert Keyring.parse(path.read_text()).unwrap(Keyring.parse(path.read_text()).wrap(b"x", "c"), "c") == b"x"
+
+
+def test_the_key_service_shares_no_port(monkeypatch):
+    monkeypatch.setenv("AEROGRAM_KEY_PORT", "8001")
+    with pytest.raises(env.EnvError, match="AEROGRAM_KEY_PORT: expected another port"):
+        programs.Addresses.read()
 
 
 def test_the_two_planes_cannot_share_a_port(monkeypatch):

@@ -1,7 +1,7 @@
 """Wrapped keys, challenges, and answers that one installation alone can open."""
 
 import json
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,6 +46,12 @@ def test_the_first_key_wraps_and_all_unwrap():
     assert ring.wrap(b"content", "c").kek_id == ring.current_id != before.kek_id
     with pytest.raises(KeyringError, match=before.kek_id):
         Keyring([NEW]).unwrap(before, "c")
+
+
+def test_keys_may_be_in_either_alphabet_of_base64():
+    key = bytes([251, 255] * 16)
+    told = [b64encode(key), urlsafe_b64encode(key), urlsafe_b64encode(key).rstrip(b"=")]
+    assert {Keyring.parse(each.decode()).current_id for each in told} == {Keyring([key]).current_id}
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "not base64!", b64encode(bytes(31)).decode(), lines(NEW) + "x"])
