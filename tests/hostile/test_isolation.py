@@ -172,7 +172,7 @@ def test_no_way_leads_out_of_an_ordinary_users_worker(
 @pytest.mark.parametrize(
     ("behaviour", "limits", "expected"),
     [
-        ("fork_without_end", {"tasks": 64}, ("failed", "processes")),
+        ("fork_without_end", {"tasks": 64, "resident_bytes": 16 * GIB}, ("failed", "processes")),
         ("fill_memory_in_daemons", {"resident_bytes": 200 * MIB}, ("out_of_memory", "resident_memory")),
         ("burn_in_threads", {"cpu_seconds": 1}, ("timed_out", "cpu_time")),
         ("burn_in_processes", {"cpu_seconds": 1}, ("timed_out", "cpu_time")),
