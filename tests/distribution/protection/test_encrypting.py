@@ -5,7 +5,7 @@ import logging
 from base64 import b64encode
 
 import pytest
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 
 from distribution import services, tasks
 from distribution.models import ContentKey, EncryptedFile, EncryptedVariant, ModelProtection, Release
@@ -19,7 +19,7 @@ from registry.services import create_channel
 from tests import factories
 from tests.factories import NOW
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("services", "own_store")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("services", "own_store")]
 
 
 @pytest.fixture
@@ -186,10 +186,11 @@ def channel(app, slug):
 def test_what_is_signed_does_not_change(app, kek, table):
     released(app)
     encrypt_pending(application=app, now=NOW)
-    with pytest.raises(DatabaseError, match="does not change"), connection.cursor() as cursor:
+    with pytest.raises(DatabaseError, match="does not change"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"UPDATE distribution_{table} SET content_key_id = content_key_id + 1")
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_release_asks_for_it_and_beat_finds_what_was_lost(app, kek, monkeypatch):
     sent = []
     monkeypatch.setattr(

@@ -21,7 +21,7 @@ from tests.distribution.protection.attested import PACKAGE, Play
 from tests.distribution.protection.conftest import KEK
 from tests.factories import NOW
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("services", "own_store")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("services", "own_store")]
 NEW = bytes(32)
 
 

@@ -30,7 +30,7 @@ from tests.distribution.protection.installation import Installation, app_asserti
 from tests.factories import NOW
 
 pytestmark = [
-    pytest.mark.django_db(transaction=True),
+    pytest.mark.django_db,
     pytest.mark.usefixtures("services", "own_store"),
     pytest.mark.urls("deploy.key_urls"),
 ]
@@ -198,6 +198,7 @@ def test_a_challenge_is_answered_once(phone, anybody):
     assert KeyCall.objects.count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
 def test_of_two_answers_at_once_one_is_given_the_key(phone, anybody, monkeypatch):
     """As if both had looked before either wrote."""
     monkeypatch.setattr(releasing, "_require_challenge", lambda *_: None)
