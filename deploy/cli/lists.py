@@ -58,6 +58,7 @@ def device_classes(server: ControlPlane, *, as_json: bool) -> Any:
 @click.option("--os-version", default="")
 @click.option("--app-version", default="")
 @click.option("--runtime", default="")
+@click.option("--runtime-version", default="")
 @click.option("--device", default="")
 @click.option("--soc", default="")
 @click.option("--ram-mb", type=int)

@@ -89,3 +89,12 @@ def test_a_new_class_needs_variants_and_a_role(device_class, app):  # noqa: F811
     assert device_class("edit", "new")[0] == 1
     code, printed = device_class("edit", "new", "--variant", "tflite-float32", role=Role.RELEASER)
     assert (code, json.loads(printed)["code"]) == (1, "not_allowed")
+
+
+def test_a_device_is_tried_with_the_version_of_its_runtime(device_class, aerogram, app):  # noqa: F811
+    device_class("edit", "old", "--runtime-version-max", "0.2.9", "--variant", "tflite-float32", "--position", "100")
+    names = [name for name in app.device_classes.values_list("name", flat=True) if name != "old"]
+    assert device_class("order", "old", *names)[0] == 0
+    for version, found in (("0.2.8", "old"), ("1.0.1", "everything-else")):
+        code, printed = aerogram("--json", "match", "--os", "linux", "--runtime-version", version)
+        assert (code, json.loads(printed)["device_class"]) == (0, found)
