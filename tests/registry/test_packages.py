@@ -5,9 +5,12 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 import zlib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -143,3 +146,16 @@ def test_the_zip_to_the_byte(tmp_path):
     """So that no other Python comes to write another one unnoticed."""
     contents = [("b/two.bin", b"two"), ("a.txt", bytes(70_000))]
     assert zipped(tmp_path / "one.zip", contents) == by_the_book(contents)
+
+
+@pytest.mark.light
+def test_two_saves_by_coremltools(tmp_path):
+    pytest.importorskip("coremltools", reason="coremltools is not installed (extra `light`)")
+    program = Path(__file__).parent / "conversion" / "save_packages.py"
+    subprocess.run([sys.executable, "-W", "ignore", program, tmp_path], check=True, capture_output=True)
+    saved = [
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (tmp_path / "first.mlpackage", tmp_path / "second.mlpackage")
+    ]
+    assert saved[0][MANIFEST] != saved[1][MANIFEST], "other identifiers"
+    assert digest(saved[0]) == digest(saved[1])
