@@ -7,8 +7,8 @@ class DistributionConfig(AppConfig):
 
     def ready(self) -> None:
         from distribution import checks  # noqa: F401, PLC0415 - registers itself
-        from distribution.protection import checks as protection_checks  # noqa: F401, PLC0415
         from distribution.arms import ArmDelivery  # noqa: PLC0415 - models are ready only now
+        from distribution.protection import checks as protection_checks  # noqa: F401, PLC0415
         from experiments.delivery import provide  # noqa: PLC0415
 
         provide(ArmDelivery())

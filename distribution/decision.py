@@ -308,9 +308,7 @@ def _served_by(request: _Request, experiment: CatalogExperiment, arm: CatalogArm
 def _is_halted(request: _Request, experiment: CatalogExperiment) -> bool:
     """For everybody, or for the device's class."""
     device_class = request.matched.device_class
-    return experiment.state == "halted" or (
-        device_class is not None and device_class.name in experiment.halted_classes
-    )
+    return experiment.state == "halted" or (device_class is not None and device_class.name in experiment.halted_classes)
 
 
 def _runs_already(request: _Request, arm: CatalogArm) -> bool:

@@ -52,9 +52,7 @@ def release_to_arms(
 ) -> Release:
     """Let the publisher sign a version for arms of experiments; the channel as a whole is not offered it."""
     with transaction.atomic():
-        release = _release(
-            channel, version, variants, actor=actor, now=now, reason=reason, state=Release.State.ARM
-        )
+        release = _release(channel, version, variants, actor=actor, now=now, reason=reason, state=Release.State.ARM)
         _record(release, "release_to_arms", before=None, now=now)
     return release
 

@@ -440,6 +440,31 @@ class ControlPlane:
     def key_calls(self, outcome: str | None) -> list[dict[str, Any]]:
         return self._list("key-calls", {"outcome": outcome} if outcome else None, most=PAGE)
 
+    def experiments(self, path: str) -> list[dict[str, Any]]:
+        return self._list(path)
+
+    def experiment(self, slug: str, part: str = "", **query: str) -> dict[str, Any]:
+        path = f"experiments/{slug}" + (f"/{part}" if part else "")
+        return self._ask("GET", path, params=query)  # type: ignore[no-any-return]
+
+    def write(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any],
+        *,
+        of: str | None = None,
+        if_match: str | None = None,
+        key: str | None = None,
+        validate_only: bool = False,
+    ) -> dict[str, Any]:
+        """A write that can be tried and repeated, made from the present state of `of` unless `if_match` names one."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        if of is not None:
+            headers["If-Match"] = if_match or self._send("GET", of).headers["ETag"]
+        params = {"validate_only": "true"} if validate_only else {}
+        return self._ask(method, path, json=body, headers=headers, params=params)  # type: ignore[no-any-return]
+
     def _list(
         self, path: str, conditions: dict[str, str] | None = None, most: int | None = None
     ) -> list[dict[str, Any]]:

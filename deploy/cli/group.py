@@ -52,7 +52,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             answer = function(server, as_json=as_json, **options)
         except (ApiError, TimeoutError) as error:
-            raise SystemExit(_told(error, as_json=as_json)) from error
+            raise SystemExit(tell(error, as_json=as_json)) from error
         if as_json:
             click.echo(json.dumps(answer, indent=2))
 
@@ -70,14 +70,14 @@ def offline_verb(function: Callable[..., Any]) -> Callable[..., Any]:
             answer = function(application=server.application, as_json=as_json, **options)
         except (DomainError, OSError) as error:
             code = error.code if isinstance(error, DomainError) else "file"
-            raise SystemExit(_told(ApiError(0, code, str(error)), as_json=as_json)) from error
+            raise SystemExit(tell(ApiError(0, code, str(error)), as_json=as_json)) from error
         if as_json:
             click.echo(json.dumps(answer, indent=2, default=str))
 
     return run
 
 
-def _told(error: ApiError | TimeoutError, *, as_json: bool) -> int:
+def tell(error: ApiError | TimeoutError, *, as_json: bool) -> int:
     """Say on stderr what went wrong; returns the exit code."""
     code = error.code if isinstance(error, ApiError) else "timeout"
     if as_json:

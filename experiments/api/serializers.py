@@ -190,6 +190,7 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
     channel = serializers.CharField(source="channel.slug")
     model = serializers.CharField(source="model.slug")
     layer = serializers.CharField(source="layer.slug")
+    layer_id = serializers.IntegerField(help_text="For its map.")
     kind = serializers.ChoiceField(choices=KINDS)
     state = serializers.ChoiceField(choices=STATES)
     layer_range = serializers.SerializerMethodField()
@@ -218,6 +219,7 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
             "steps",
             "policy",
             "layer",
+            "layer_id",
             "layer_range",
             "starts_at",
             "created_by",

@@ -1,0 +1,352 @@
+"""`aerogram rollout …` and `aerogram experiment …`: the same verbs on the same rows, for people and for scripts.
+
+Exit codes beside the usual ones: 30 the state is another than the command was made for (409 and 412). `status` ends
+with what a script does next: 0 advance · 10 hold · 11 inconclusive · 20 halted · 21 rolled back.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+from rich.table import Table
+
+from deploy.cli import views
+from deploy.cli.client import ApiError, ControlPlane
+from deploy.cli.group import cli, console, tell, verb
+
+ADVANCE, HOLD, INCONCLUSIVE, HALTED, ROLLED_BACK, CONFLICT = 0, 10, 11, 20, 21, 30
+EXIT_CODES = {
+    "advance": ADVANCE,
+    "hold": HOLD,
+    "halt_class": HOLD,
+    "inconclusive": INCONCLUSIVE,
+    "halt": HALTED,
+    "rollback": ROLLED_BACK,
+}
+SHOWN = ("slug", "kind", "channel", "model", "state", "percent_bp", "phase", "awaiting")
+CHANGE = ("at", "actor", "verb", "reason")
+OTHER_STATE = (409, 412)
+BASIS_POINTS = 100
+Command = Callable[..., Any]
+
+
+class Percent(click.ParamType[int]):
+    """25 or 0.5, in hundredths of a percent at most; gives basis points."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            points = round(float(value) * BASIS_POINTS, 6)
+        except ValueError:
+            self.fail(f"expected a percentage like 25 or 0.5, got {value!r}", param, ctx)
+        if points != int(points) or not 0 <= points <= 100 * BASIS_POINTS:
+            self.fail(f"expected 0 to 100 with two decimals at most, got {value!r}", param, ctx)
+        return int(points)
+
+
+class PlanStep(click.ParamType[dict[str, Any]]):
+    """PERCENT[:HOURS[:UNITS[:approval]]], such as 5:24:200."""
+
+    name = "step"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        percent, hours, units, approval, *rest = [*str(value).split(":"), "0", "0", ""][: max(4, value.count(":") + 1)]
+        try:
+            step = {"hold_seconds": round(float(hours) * 3600), "min_units": int(units)}
+        except ValueError:
+            self.fail(f"expected PERCENT[:HOURS[:UNITS[:approval]]], got {value!r}", param, ctx)
+        if rest or approval not in ("", "0", "approval"):
+            self.fail(f"expected PERCENT[:HOURS[:UNITS[:approval]]], got {value!r}", param, ctx)
+        wants = {"needs_approval": approval == "approval"}
+        return {"percent_bp": Percent().convert(percent, param, ctx), **step, **wants}
+
+
+class Arm(click.ParamType[dict[str, Any]]):
+    """NAME=VERSION, or NAME=embedded for the model inside the app."""
+
+    name = "arm"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        name, _, version = str(value).partition("=")
+        if version != "embedded" and not version.isdigit():
+            self.fail(f"expected NAME=VERSION or NAME=embedded, got {value!r}", param, ctx)
+        return {"name": name, "version": None if version == "embedded" else int(version)}
+
+
+def asking(function: Command) -> Command:
+    """A verb that ends with 30 when the state is another than it was made for."""
+
+    @wraps(function)
+    def run(server: ControlPlane, *, as_json: bool, **options: Any) -> Any:
+        try:
+            return function(server, as_json=as_json, **options)
+        except ApiError as error:
+            if error.status not in OTHER_STATE:
+                raise
+            tell(error, as_json=as_json)
+            raise SystemExit(CONFLICT) from error
+
+    return verb(run)
+
+
+def write_options(function: Command) -> Command:
+    """What every write takes."""
+    for option in (
+        click.option("--if-match", help="The ETag of the state you saw; without it the present one."),
+        click.option("--key", help="An Idempotency-Key: the same command again does nothing twice."),
+        click.option("--validate-only", is_flag=True, help="Show what would change, and do nothing."),
+    ):
+        function = option(function)
+    return function
+
+
+@cli.group()
+def rollout() -> None:
+    """Staged rollouts: create, ramp, halt, roll back, and wait for their verdict (docs/experiments.md)."""
+
+
+@cli.group()
+def experiment() -> None:
+    """Comparisons of versions, and every rollout too: the same verbs (docs/experiments.md)."""
+
+
+@rollout.command("create")
+@click.argument("slug")
+@click.argument("model")
+@click.argument("version", type=int)
+@click.option("--channel", default="production", show_default=True)
+@click.option("--step", "steps", type=PlanStep(), multiple=True, help="PERCENT[:HOURS[:UNITS[:approval]]]; several.")
+@click.option("--hypothesis", default="")
+@click.option("--reason", default="")
+@write_options
+@asking
+def create_rollout(server: ControlPlane, *, steps: tuple[dict[str, Any], ...], as_json: bool, **said: Any) -> Any:
+    """Write down a rollout of MODEL's VERSION under the name SLUG."""
+    return _created(server, "rollouts", said | ({"steps": list(steps)} if steps else {}), as_json=as_json)
+
+
+@experiment.command("create")
+@click.argument("slug")
+@click.argument("model")
+@click.option("--kind", type=click.Choice(["ab", "aa", "holdback"]), default="ab", show_default=True)
+@click.option("--arm", "arms", type=Arm(), multiple=True, required=True, help="NAME=VERSION; the first is the control.")
+@click.option("--channel", default="production", show_default=True)
+@click.option("--step", "steps", type=PlanStep(), multiple=True, help="PERCENT[:HOURS[:UNITS[:approval]]]; several.")
+@click.option("--hypothesis", default="")
+@click.option("--reason", default="")
+@write_options
+@asking
+def create_experiment(
+    server: ControlPlane,
+    *,
+    arms: tuple[dict[str, Any], ...],
+    steps: tuple[dict[str, Any], ...],
+    as_json: bool,
+    **said: Any,
+) -> Any:
+    """Write down a comparison of versions of MODEL under the name SLUG."""
+    designed = [{**arm, "control": index == 0} for index, arm in enumerate(arms)]
+    body = said | {"arms": designed} | ({"steps": list(steps)} if steps else {})
+    return _created(server, "experiments", body, as_json=as_json)
+
+
+def _created(server: ControlPlane, noun: str, said: dict[str, Any], *, as_json: bool) -> Any:
+    said.pop("if_match")
+    key, validate_only = said.pop("key"), said.pop("validate_only")
+    answer = server.write("POST", noun, said, key=key, validate_only=validate_only)
+    return _shown(answer, as_json=as_json)
+
+
+def _shown(answer: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    if as_json:
+        return answer
+    percent = "" if answer["percent_bp"] is None else f" at {answer['percent_bp'] / BASIS_POINTS:g} %"
+    preview = answer["preview"]
+    if preview is None:
+        waiting = f", waits for approval of {answer['awaiting']}" if answer["awaiting"] else ""
+        console.print(f"{answer['slug']}: {answer['state']}{percent}{waiting}.")
+        return answer
+    console.print(f"{answer['slug']} would be {answer['state']}{percent}; nothing was done.")
+    units = f"{preview['units_moved']} of {preview['units_known']} known units"
+    console.print(f"{units} would get another version; the arm of {preview['buckets_moved']} buckets would change.")
+    return answer
+
+
+def action(name: str, told: str, *options: Callable[[Command], Command], needs_reason: bool = False) -> None:
+    """The same verb in both groups."""
+
+    def run(server: ControlPlane, *, slug: str, as_json: bool, **said: Any) -> Any:
+        headers = {"if_match": said.pop("if_match"), "key": said.pop("key")}
+        body = {key: value for key, value in said.items() if key != "validate_only" and value is not None}
+        path = f"experiments/{slug}"
+        answer = server.write(
+            "POST", f"{path}/actions/{name}", body, of=path, validate_only=said["validate_only"], **headers
+        )
+        return _shown(answer, as_json=as_json)
+
+    for group in (rollout, experiment):
+        command: Command = write_options(asking(run))
+        reason = click.option("--reason", required=True) if needs_reason else click.option("--reason", default="")
+        for option in (*options, reason, click.argument("slug")):
+            command = option(command)
+        group.command(name, help=told)(command)
+
+
+action("submit", "Ask for approval.")
+action("approve", "Approve somebody else's: its start, or going on after a halt.")
+action("reject", "Send it back to be a draft.", needs_reason=True)
+action("start", "Serve the first step, or wait for its time.")
+action("pause", "Stay at the present percentage.", needs_reason=True)
+action("resume", "Go on after a pause; after a halt ask another person.")
+action("advance", "Go to the next step, if the present one's conditions are met.")
+action("approve-step", "Approve leaving the present step.")
+action("ramp", "Set the percentage.", click.option("--to", "to_bp", type=Percent(), required=True), needs_reason=True)
+action(
+    "supersede",
+    "Put another version in the treatment's place: the same units, at once.",
+    click.option("--arm", help="Of which arm, where there are several."),
+    click.option("--version", type=int, required=True),
+    needs_reason=True,
+)
+action("rerandomise", "Draw all units anew.", needs_reason=True)
+action(
+    "halt",
+    "Freeze: nobody else gets the treatment.",
+    click.option("--device-class", help="For this class alone."),
+    needs_reason=True,
+)
+action("rollback", "End it; units return to the current release.", needs_reason=True)
+action("complete", "End it; the winner becomes the current release.", click.option("--winner", help="An arm."))
+action("archive", "Put it aside.")
+
+
+def in_both(name: str) -> Callable[[Command], Command]:
+    def register(function: Command) -> Command:
+        command = click.command(name)(function)  # one for both: a second one would find the options taken
+        for group in (rollout, experiment):
+            group.add_command(command)
+        return function
+
+    return register
+
+
+@rollout.command("list")
+@asking
+def list_rollouts(server: ControlPlane, *, as_json: bool) -> Any:
+    """Rollouts, newest first."""
+    return _listed(server.experiments("rollouts"), as_json=as_json)
+
+
+@experiment.command("list")
+@asking
+def list_experiments(server: ControlPlane, *, as_json: bool) -> Any:
+    """Experiments and rollouts, newest first."""
+    return _listed(server.experiments("experiments"), as_json=as_json)
+
+
+def _listed(rows: list[dict[str, Any]], *, as_json: bool) -> list[dict[str, Any]]:
+    if not as_json:
+        console.print(views.plain_table(SHOWN, rows))
+    return rows
+
+
+@in_both("show")
+@click.argument("slug")
+@asking
+def show(server: ControlPlane, *, slug: str, as_json: bool) -> Any:
+    """Its design and state."""
+    answer = server.experiment(slug)
+    if not as_json:
+        console.print_json(json.dumps(answer))
+    return answer
+
+
+@in_both("status")
+@click.argument("slug")
+@click.option("--wait", is_flag=True, help="Stay while it is inconclusive and at the same step.")
+@click.option("--timeout", "timeout_seconds", default=86_400.0, show_default=True)
+@click.option("--every", "pause_seconds", default=10.0, show_default=True, help="Seconds between two looks.")
+@asking
+def status(
+    server: ControlPlane, *, slug: str, wait: bool, timeout_seconds: float, pause_seconds: float, as_json: bool
+) -> Any:
+    """How it stands; the exit code says what to do: 0 advance, 10 hold, 11 inconclusive, 20 halted, 21 rolled back."""
+    answer = server.experiment(slug, "status")
+    if wait:
+        answer = _awaited(server, slug, answer, timeout_seconds, pause_seconds)
+    if not as_json:
+        _print_status(slug, answer)
+    code = EXIT_CODES[answer["decision"]]
+    if code:
+        if as_json:
+            click.echo(json.dumps(answer, indent=2))
+        raise SystemExit(code)
+    return answer
+
+
+def _awaited(
+    server: ControlPlane, slug: str, first: dict[str, Any], timeout_seconds: float, pause_seconds: float
+) -> dict[str, Any]:
+    """Until a verdict, or until the plan went on, which is one."""
+    answer, ends_at = first, time.monotonic() + timeout_seconds
+    while answer["decision"] == "inconclusive" and time.monotonic() + pause_seconds <= ends_at:
+        time.sleep(pause_seconds)
+        answer = server.experiment(slug, "status")
+        if answer["state"] == "running" and (answer["step"] or 0) > (first["step"] or 0):
+            return answer | {"decision": "advance"}
+    return answer
+
+
+def _print_status(slug: str, answer: dict[str, Any]) -> None:
+    at = "" if answer["percent_bp"] is None else f" at {answer['percent_bp'] / BASIS_POINTS:g} %"
+    console.print(f"{slug}: {answer['state']}{at}, decision [bold]{answer['decision']}[/bold]")
+    for reason in answer["reasons"]:
+        console.print(f"  {reason}", markup=False)
+    table = Table("arm", "version", "share", "units")
+    for arm in answer["arms"]:
+        version = "embedded" if arm["version"] is None else str(arm["version"])
+        table.add_row(arm["name"], version, f"{arm['expected_share']:.1%}", str(arm["units"]))
+    if answer["arms"]:
+        console.print(table)
+
+
+@in_both("explain")
+@click.argument("slug")
+@click.argument("unit")
+@asking
+def explain(server: ControlPlane, *, slug: str, unit: str, as_json: bool) -> Any:
+    """Which buckets UNIT draws, and what they give it."""
+    answer = server.experiment(slug, "explain", unit=unit)
+    if not as_json:
+        arm = answer["arm"]["name"] if answer["arm"] else None
+        console.print(f"{unit}: {answer['outcome']}" + (f", arm {arm}" if arm else ""), markup=False)
+    return answer
+
+
+@in_both("changes")
+@click.argument("slug")
+@asking
+def changes(server: ControlPlane, *, slug: str, as_json: bool) -> Any:
+    """Who did what to it, newest first."""
+    rows = server.experiments(f"experiments/{slug}/changes")
+    if not as_json:
+        console.print(views.plain_table(CHANGE, rows))
+    return rows
+
+
+@in_both("override")
+@click.argument("slug")
+@click.argument("unit")
+@click.argument("arm")
+@click.option("--reason", default="")
+@write_options
+@asking
+def override(server: ControlPlane, *, slug: str, as_json: bool, **said: Any) -> Any:
+    """Give UNIT one ARM whatever its bucket; it then enters no analysis."""
+    options = {name: said.pop(name) for name in ("if_match", "key", "validate_only")}
+    path = f"experiments/{slug}"
+    return _shown(server.write("POST", f"{path}/overrides", said, of=path, **options), as_json=as_json)
