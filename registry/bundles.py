@@ -41,7 +41,9 @@ def require_extras(files: Sequence[tuple[str, str]], parts: Sequence[str], *, ha
 
     `has_labels`: the version has labels of its own, which every variant gets as LABELS_FILE.
     """
-    _require_counts(files, parts)
+    require_parts(parts)
+    if len(files) > MOST_FILES:
+        raise BundleError(f"expected at most {MOST_FILES} files, got {len(files)}")
     for path, role in files:
         require_path(path)
         if role not in FILE_ROLES:
@@ -49,6 +51,17 @@ def require_extras(files: Sequence[tuple[str, str]], parts: Sequence[str], *, ha
     _require_one_list_of_labels([path for path, role in files if role == LABELS], has_labels=has_labels)
     _require_free([path for path, _ in files], parts, has_labels=has_labels)
     require_apart(path for path, _ in files)
+
+
+def require_parts(names: Sequence[str]) -> None:
+    """Raises BundleError unless these can be the names of parts."""
+    if len(names) > MOST_PARTS:
+        raise BundleError(f"expected at most {MOST_PARTS} parts, got {len(names)}")
+    if len(set(names)) != len(names):
+        raise BundleError(f"expected each part once, got {', '.join(names)}")
+    for name in names:
+        if not _PART_NAME.fullmatch(name) or _WINDOWS_DEVICES.fullmatch(name):
+            raise BundleError(f"expected the name of a part like {_PART_NAME.pattern}, got {name!r}")
 
 
 def require_path(path: str) -> None:
@@ -84,17 +97,6 @@ def require_content(path: str, size_bytes: int, start: bytes) -> None:
         raise BundleError(
             f"expected a file that is no model, got {path}: register it as a model and name that version as a part"
         )
-
-
-def _require_counts(files: Sequence[object], parts: Sequence[str]) -> None:
-    if len(files) > MOST_FILES or len(parts) > MOST_PARTS:
-        got = f"{len(files)} and {len(parts)}"
-        raise BundleError(f"expected at most {MOST_FILES} files and {MOST_PARTS} parts, got {got}")
-    if len(set(parts)) != len(parts):
-        raise BundleError(f"expected each part once, got {', '.join(parts)}")
-    for name in parts:
-        if not _PART_NAME.fullmatch(name) or _WINDOWS_DEVICES.fullmatch(name):
-            raise BundleError(f"expected the name of a part like {_PART_NAME.pattern}, got {name!r}")
 
 
 def _require_one_list_of_labels(paths: Sequence[str], *, has_labels: bool) -> None:

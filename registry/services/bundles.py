@@ -6,7 +6,7 @@ from typing import Any
 
 from registry import errors, inspection
 from registry.blob_store import blob_store
-from registry.bundles import BundleError, require_content, require_extras
+from registry.bundles import BundleError, require_content, require_extras, require_parts
 from registry.inspection.archive import MAGIC_BYTES
 from registry.models import Application, ModelVersion, Upload, VersionFile, VersionPart
 from registry.models.conversions import UNFINISHED
@@ -37,6 +37,10 @@ def require_bundle(
     files: Sequence[ExtraFile], parts: Mapping[str, ModelVersion], *, model_slug: str, has_labels: bool
 ) -> None:
     """Raises `BundleRefused`, `PartUnfinished`, `VersionYanked`."""
+    try:
+        require_parts(list(parts))
+    except BundleError as error:
+        raise errors.BundleRefused(str(error), field="parts") from error
     try:
         require_extras([(file.path, file.role) for file in files], list(parts), has_labels=has_labels)
         for file in files:

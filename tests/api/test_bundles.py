@@ -55,7 +55,7 @@ def test_a_variant_tells_its_packages_and_parts(editor, app):
         ({"parts": [{"name": "decoder", "model": "decoder", "version": 0}]}, "parts"),
         ({"parts": [{"name": "decoder", "model": "absent", "version": 1}]}, "parts"),
         ({"parts": [{"name": "decoder", "model": "decoder", "version": 1}] * 2}, "parts"),
-        ({"parts": [{"name": "De/coder", "model": "decoder", "version": 1}]}, "files"),
+        ({"parts": [{"name": "De/coder", "model": "decoder", "version": 1}]}, "parts"),
         ({"parts": [None]}, "parts"),
     ],
 )
