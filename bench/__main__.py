@@ -28,6 +28,7 @@ from bench import (
     p5_growth,
     p6_push,
     p7_conversion,
+    p8_ingest,
     p9_patches,
     p10_memory,
     plot,
@@ -50,6 +51,7 @@ MEASUREMENTS: dict[str, ModuleType] = {
         p5_growth,
         p6_push,
         p7_conversion,
+        p8_ingest,
         p9_patches,
         p10_memory,
     )

@@ -48,7 +48,10 @@ def measure(harness: Harness) -> Measurement:
             ratios.append(ratio("polls per second", plane, other, "requests_per_second", _AIM, times=requests))
     if not ratios:
         return Measurement(IDENTIFIER, TITLE, skipped="; ".join(absent))
-    facts = {name: " ".join(packages) for name, packages in PACKAGES.items()}
+    facts = {name: " ".join(packages) for name, packages in PACKAGES.items()} | {
+        "mlflow": f"{' '.join(MLFLOW)}, two requests for one poll",
+        "the peers' PostgreSQL": "on the load generator's core, its work not counted as theirs",
+    }
     return Measurement(IDENTIFIER, TITLE, series, ratios, facts=facts, notes=absent)
 
 

@@ -27,6 +27,11 @@ def measurement(identifier="P1", **members):
     return Measurement(identifier, "polls", **(wanted | members))
 
 
+def test_all_of_the_design_up_to_p10_can_be_asked_for():
+    assert list(command.MEASUREMENTS) == [f"P{number}" for number in range(1, 11)]
+    assert all(module.TITLE and callable(module.measure) for module in command.MEASUREMENTS.values())
+
+
 def test_a_ratio_pairs_the_rounds():
     assert ratio("rate", PLANE, NGINX, "requests_per_second", "").rounds == (0.5, 0.8)
     assert ratio("rate", PLANE, NGINX, "requests_per_second", "", times=2).rounds == (1.0, 1.6)
