@@ -53,9 +53,16 @@ class TracedSource:
 def traced(job: Job) -> TracedSource:
     """Load the job's source and make its one function. Raises WorkerError."""
     tell(job.scratch, "loading", 5)
-    source = load(job)
-    tell(job.scratch, "tracing", 40)
-    return TracedSource(source, concrete(source))
+    try:
+        source = load(job)
+        tell(job.scratch, "tracing", 40)
+        return TracedSource(source, concrete(source))
+    except (WorkerError, MemoryError):
+        raise
+    except Exception as error:  # a damaged graph makes TensorFlow raise whatever the place that stumbles raises
+        if job.source_format != "saved_model":
+            raise
+        raise WorkerError("saved_model_refused", saved_model_refusal(error)) from error
 
 
 def load(job: Job) -> Source:
@@ -177,7 +184,7 @@ def _ranges(model: Any, specs: Sequence[TensorSpec]) -> Ranges:
 
 def _load_saved_model(job: Job) -> Source:
     assert job.source is not None
-    loaded = _loaded(_unpacked(job.source, job.scratch / "saved_model"))
+    loaded = tf.saved_model.load(str(_unpacked(job.source, job.scratch / "saved_model")))
     serving = loaded.signatures[_served(sorted(loaded.signatures), job.source_signature)]
     tensors = serving.structured_input_signature[1]
     renamed = dict(zip(distinct(list(tensors)), tensors.items(), strict=True))
@@ -192,15 +199,6 @@ def _load_saved_model(job: Job) -> Source:
         return {outputs[original]: value for original, value in results.items()}
 
     return Source(call, specs, _module(loaded=loaded), {})
-
-
-def _loaded(folder: Path) -> Any:
-    try:
-        return tf.saved_model.load(str(folder))
-    except MemoryError:
-        raise  # a limit of ours, not the file's fault
-    except Exception as error:  # a damaged graph makes TensorFlow raise whatever the place that stumbles raises
-        raise WorkerError("saved_model_refused", saved_model_refusal(error)) from error
 
 
 def _served(names: Sequence[str], wanted: str) -> str:
