@@ -2,6 +2,9 @@
 
 All sizes are served side by side, each by a worker of its own on the same core, and asked in turn. Each is asked the
 same number of different polls: a phone's query stays the same from poll to poll, its answer follows from its unit.
+
+A channel without experiments hashes no unit at all, and one with any hashes two: "1 experiment" tells that step, which
+every experiment in the same layer shares, from what the number of them adds.
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ if TYPE_CHECKING:
 
 IDENTIFIER = "P5"
 TITLE = "growth of a poll's cost with models, device classes and experiments; memory of a worker"
-FIRST = Size("first point")
+FIRST, ONE_EXPERIMENT = Size("first point"), Size("1 experiment", experiments=1)
 GROWN = (
     Size("1 000 models", models=1_000),
     Size("200 device classes", classes=200),
+    ONE_EXPERIMENT,
     Size("100 experiments", experiments=100),
 )
 LAST = Size("all three", models=1_000, classes=200, experiments=100)
@@ -62,7 +66,12 @@ def measure(harness: Harness, grown: tuple[Size, ...] = GROWN, last: Size = LAST
                 for size in sizes
             ),
         )
-    ratios = [ratio("CPU per poll", s, taken[0], "server_cpu_us", _AIM) for s in taken[1:-1]]
+    single = next((series for series in taken if series.name == ONE_EXPERIMENT.name), None)
+    ratios = [ratio("CPU per poll", s, taken[0], "server_cpu_us", _AIM) for s in taken[1:-1] if s is not single]
+    if single is not None:
+        hundred = taken[taken.index(single) + 1]
+        ratios.append(ratio("CPU per poll", single, taken[0], "server_cpu_us", ""))
+        ratios.append(ratio("CPU per poll", hundred, single, "server_cpu_us", ""))
     ratios.append(ratio("CPU per poll", taken[-1], taken[0], "server_cpu_us", ""))
     ratios += [ratio("CPU per poll new to the worker", s, cold[0], "server_cpu_us", "") for s in cold[1:]]
     facts = {f"memory aim of {last.name}": f"≤ {MOST_MIB} MiB", "different known polls": DIFFERENT_POLLS}
