@@ -447,6 +447,9 @@ class ControlPlane:
         path = f"experiments/{slug}" + (f"/{part}" if part else "")
         return self._ask("GET", path, params=query)  # type: ignore[no-any-return]
 
+    def experiment_results(self, slug: str, phase: int | None, most: int | None) -> list[dict[str, Any]]:
+        return self._list(f"experiments/{slug}/results", {"phase": str(phase)} if phase else None, most)
+
     def write(
         self,
         method: str,

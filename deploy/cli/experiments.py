@@ -327,6 +327,43 @@ def explain(server: ControlPlane, *, slug: str, unit: str, as_json: bool) -> Any
     return answer
 
 
+@in_both("results")
+@click.argument("slug")
+@click.option("--phase", type=click.IntRange(min=1), help="Of one phase only.")
+@click.option("--all", "is_all", is_flag=True, help="Every look that was written down, not the last one only.")
+@asking
+def results(server: ControlPlane, *, slug: str, phase: int | None, is_all: bool, as_json: bool) -> Any:
+    """What was measured and concluded at the last look."""
+    runs = server.experiment_results(slug, phase, None if is_all else 1)
+    if not as_json:
+        for run in runs:
+            _print_results(slug, run)
+        if not runs:
+            console.print(f"{slug}: no look was taken yet")
+    return runs
+
+
+def _print_results(slug: str, run: dict[str, Any]) -> None:
+    head = f"{slug}, phase {run['phase']}, {run['as_of']}: [bold]{run['verdict']}[/bold], {run['units']} units"
+    console.print(head + " in the smallest arm")
+    for reason in run["reasons"]:
+        console.print(f"  {reason}", markup=False)
+    funnel, metrics = Table("arm", "stage", "reached", "failed", "lost"), Table("metric", "harm", "bound", "margin")
+    for name, arm in run["results"].get("arms", {}).items():
+        for row in arm["funnel"]:
+            funnel.add_row(name, row["stage"], *(str(row[column]) for column in ("reached", "failed", "lost")))
+    for metric in run["results"].get("metrics", ()):
+        bound = "too little data" if not metric["is_enough"] else _number(metric["bound"])
+        metrics.add_row(f"{metric['name']}, {metric['arm']}", _number(metric["harm"]), bound, _number(metric["margin"]))
+    for table in (funnel, metrics):
+        if table.row_count:
+            console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
 @in_both("changes")
 @click.argument("slug")
 @asking

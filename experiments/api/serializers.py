@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from experiments.bucketing import BUCKETS
 from experiments.lifecycle import Kind, State
-from experiments.models import Experiment, Holdback, Override, Step
+from experiments.models import AnalysisRun, Experiment, Holdback, Override, Step
 from experiments.models.layers import DEFAULT_LAYER
 from experiments.policy import Action
 from registry.api.pages import PageQuery
@@ -16,6 +16,7 @@ from registry.models.applications import slug_validator
 KINDS = [kind.value for kind in Kind]
 STATES = [state.value for state in State]
 LONGEST_HOLD = 366 * 86_400
+MOST_PHASES = 1_000_000
 MOST_MIN_UNITS = 100_000_000
 
 
@@ -266,6 +267,21 @@ class StatusSerializer(serializers.Serializer[Any]):
     analysed_at = serializers.DateTimeField(allow_null=True)
     next_action_at = serializers.DateTimeField(allow_null=True)
     arms = ArmStatusSerializer(many=True)
+
+
+class ResultsQuery(PageQuery):
+    phase = serializers.IntegerField(required=False, min_value=1, max_value=MOST_PHASES)
+
+
+class AnalysisRunSerializer(serializers.ModelSerializer[AnalysisRun]):
+    phase = serializers.IntegerField(source="phase.number")
+    results = serializers.JSONField(help_text="arms, srm, metrics, final; see the guide to experiments")
+    reasons = serializers.ListField(child=serializers.CharField(), help_text="worst first")
+    classes = serializers.ListField(child=serializers.CharField(), help_text="to be halted")
+
+    class Meta:
+        model = AnalysisRun
+        fields = ["id", "as_of", "phase", "verdict", "reasons", "classes", "units", "inputs_hash", "results", "error"]
 
 
 class DrawnSerializer(serializers.Serializer[Any]):

@@ -12,6 +12,7 @@ urlpatterns = [
     *(path(f"{EXPERIMENT}/actions/{said.replace('_', '-')}", action_view(said).as_view()) for said in VERBS),
     path(f"{EXPERIMENT}/status", views.StatusView.as_view()),
     path(f"{EXPERIMENT}/explain", views.UnitView.as_view()),
+    path(f"{EXPERIMENT}/results", views.ResultsView.as_view()),
     path(f"{EXPERIMENT}/changes", views.ChangesView.as_view()),
     path(f"{EXPERIMENT}/overrides", views.OverridesView.as_view()),
     path(f"{EXPERIMENT}/overrides/<slug:unit_key>", views.OverrideView.as_view()),

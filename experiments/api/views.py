@@ -11,6 +11,7 @@ from experiments import services
 from experiments.api.access import find_experiment, find_layer
 from experiments.api.actions import WritingView
 from experiments.api.serializers import (
+    AnalysisRunSerializer,
     EditBody,
     ExperimentQuery,
     ExperimentSerializer,
@@ -23,6 +24,7 @@ from experiments.api.serializers import (
     OverrideSerializer,
     ReasonQuery,
     ReasonWriteQuery,
+    ResultsQuery,
     StatusSerializer,
     UnitQuery,
     UnitSerializer,
@@ -168,6 +170,22 @@ class UnitView(NounView):
     def get(self, request: Request, experiment: str) -> Response:
         unit = self.query(request)["unit"]
         return self.shown(request, services.explain(find_experiment(self.application, experiment), unit))
+
+
+class ResultsView(NounView):
+    verbs = {
+        "GET": Verb(
+            summary="What was measured and concluded, newest look first: funnel, split, each guardrail with its bounds",
+            role=Role.VIEWER,
+            query=ResultsQuery,
+            answer=AnalysisRunSerializer,
+            many=True,
+        )
+    }
+
+    def get(self, request: Request, experiment: str) -> Response:
+        phase = self.query(request).get("phase")
+        return self.page(request, services.results(find_experiment(self.application, experiment), phase), by="-id")
 
 
 class ChangesView(NounView):

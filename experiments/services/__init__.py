@@ -16,7 +16,7 @@ from experiments.services.exceptions import (
 )
 from experiments.services.previewing import Preview, preview
 from experiments.services.ramping import advance, ramp, rerandomise, supersede
-from experiments.services.reading import changes, explain, layer_map, status
+from experiments.services.reading import changes, explain, layer_map, results, status
 from experiments.services.recording import SCHEDULE, subject, told
 from experiments.services.reviewing import approve, approve_step, reject, submit
 from experiments.services.running import archive, complete, halt, pause, resume, rollback, start
@@ -49,6 +49,7 @@ __all__ = [
     "ramp",
     "reject",
     "rerandomise",
+    "results",
     "resume",
     "rollback",
     "set_holdback",

@@ -10,7 +10,7 @@ from django.db.models import QuerySet, Sum
 from experiments.bucketing import BUCKETS, bucket, in_range
 from experiments.delivery import delivery
 from experiments.lifecycle import Kind, State
-from experiments.models import Experiment, Holdback, Layer, MetricRollup
+from experiments.models import AnalysisRun, Experiment, Holdback, Layer, MetricRollup
 from experiments.plans import Condition
 from experiments.policy import Action
 from experiments.ramps import arm_at
@@ -138,6 +138,12 @@ def changes(experiment: Experiment) -> QuerySet[AuditEntry]:
     return AuditEntry.objects.filter(
         application=experiment.application.slug, subject=subject(experiment), verb__endswith="_experiment"
     )
+
+
+def results(experiment: Experiment, phase: int | None = None) -> QuerySet[AnalysisRun]:
+    """The looks that were written down, of all phases or of one by its number."""
+    runs = AnalysisRun.objects.of(experiment).select_related("phase")
+    return runs if phase is None else runs.filter(phase__number=phase)
 
 
 def layer_map(layer: Layer) -> dict[str, Any]:

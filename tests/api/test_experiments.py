@@ -6,8 +6,10 @@ from threading import Barrier
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from distribution import services as releasing
+from experiments import analysis
 from experiments.models import DeviceEvent, Experiment
 from registry.models import AuditEntry, PublishRequest, Role
 from tests import factories
@@ -242,6 +244,22 @@ def test_explain_draws_a_units_buckets(people):
     assert gone.status_code == 200, gone.content
     assert ada("GET", "experiments/faster/overrides").json() == []
     assert ada("GET", 'experiments/faster/explain?unit="').json()["code"] == "invalid"
+
+
+def test_results_are_the_looks_that_were_written_down(people):
+    ada, _ = people
+    running(people)
+    assert ada("GET", "experiments/faster/results").json() == []
+    experiment = Experiment.objects.get()
+    for minute in range(2):
+        analysis.look(experiment, timezone.now() + timedelta(hours=2 * minute))
+    newest, first = ada("GET", "experiments/faster/results").json()
+    assert newest["as_of"] > first["as_of"]
+    assert (first["phase"], first["verdict"], first["error"]) == (1, "inconclusive", "")
+    assert set(first["results"]["arms"]) == {"treatment", "control"}
+    assert first["results"]["arms"]["control"]["funnel"][0]["stage"] == "assigned"
+    assert ada("GET", "experiments/faster/results?phase=2").json() == []
+    assert ada("GET", "experiments/faster/results?phase=0").json()["field"] == "phase"
 
 
 def test_changes_are_its_entries_of_the_log(people):

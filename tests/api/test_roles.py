@@ -153,6 +153,7 @@ NEEDED = {
     ("POST", f"{EXPERIMENT}/actions/archive"): EDITOR,
     ("GET", f"{EXPERIMENT}/status"): VIEWER,
     ("GET", f"{EXPERIMENT}/explain"): VIEWER,
+    ("GET", f"{EXPERIMENT}/results"): VIEWER,
     ("GET", f"{EXPERIMENT}/changes"): VIEWER,
     ("GET", f"{EXPERIMENT}/overrides"): VIEWER,
     ("POST", f"{EXPERIMENT}/overrides"): RELEASER,

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
 from deploy.cli import main
 from distribution import services as releasing
+from experiments import analysis
 from experiments.models import AnalysisRun, Experiment
 from experiments.plans import Standing
 from experiments.policy import Action
@@ -225,3 +227,15 @@ def test_a_comparison_and_what_it_tells(aerogram):
         ("experiment status compare", "inconclusive"),
     ):
         assert word in aerogram(command)[1]
+
+
+def test_results_are_printed_as_tables(aerogram, shell):
+    experiment = begin(shell)
+    code, printed = aerogram("rollout results faster")
+    assert (code, "no look was taken yet" in printed) == (0, True)
+    analysis.look(experiment, timezone.now())
+    code, printed = aerogram("rollout results faster")
+    assert code == 0, printed
+    assert "inconclusive" in printed
+    for word in ("first_inference", "crash, treatment", "too little data"):
+        assert word in printed

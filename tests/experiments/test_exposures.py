@@ -61,13 +61,13 @@ def test_an_assignment_to_another_version_is_none(of, event_stream, ingested):
 
 
 def test_who_takes_no_part_leaves_no_trace(of, event_stream, ingested):
-    overridden, held, outside = units(of, "treatment", 3)
+    version = of.model.versions.get(number=1)
+    holdback = Holdback.objects.create(channel=of.channel, model=of.model, version=version, percent_bp=5000)
+    candidates = units(of, "treatment", 40)
+    kept = [unit for unit in candidates if measured.bucket(unit, holdback.salt) < 5000]
+    overridden, held, outside = [unit for unit in candidates if unit not in kept][:3]
     key = delivery().unit_key(of.application, overridden)
     Override.objects.create(experiment=of, unit_key=key, arm="control", set_by="ada", set_at=NOW)
-    version = of.model.versions.get(number=1)
-    Holdback.objects.create(channel=of.channel, model=of.model, version=version, percent_bp=5000)
-    holdback = Holdback.objects.get()
-    kept = [unit for unit in units(of, "treatment", 40) if measured.bucket(unit, holdback.salt) < 5000]
     for unit in (overridden, kept[0]):
         report(event_stream, unit, *passed(2, *STAGES))
     report(event_stream, "", *passed(2, *STAGES))
