@@ -218,6 +218,8 @@ SPECTACULAR_SETTINGS = {
         "RoleEnum": "registry.api.serializers.ROLE_CHOICES",
         "JobStateEnum": "registry.models.JobState",
         "ReleaseStateEnum": "distribution.models.Release.State",
+        "ExperimentStateEnum": "experiments.api.serializers.STATES",
+        "DeliveryStateEnum": "registry.models.WebhookDelivery.State",
     },
 }
 

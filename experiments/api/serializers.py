@@ -166,7 +166,7 @@ class UnitQuery(serializers.Serializer[Any]):
 
 
 # What is answered ----------------------------------------------------------------------------------------------------
-class StepSerializer(serializers.ModelSerializer[Step]):
+class PlanStepSerializer(serializers.ModelSerializer[Step]):
     class Meta:
         model = Step
         fields = ["percent_bp", "hold_seconds", "min_units", "needs_approval", "monitored"]
@@ -196,7 +196,7 @@ class ExperimentSerializer(serializers.ModelSerializer[Experiment]):
     state = serializers.ChoiceField(choices=STATES)
     layer_range = serializers.SerializerMethodField()
     arms = DesignedArmSerializer(many=True)
-    steps = StepSerializer(many=True)
+    steps = PlanStepSerializer(many=True)
     phase = serializers.IntegerField(source="phase.number", allow_null=True, default=None)
     percent_bp = serializers.IntegerField(source="phase.percent_bp", allow_null=True, default=None)
     approved_by = serializers.ListField(child=serializers.CharField(), source="approvers")
@@ -307,7 +307,7 @@ class UnitSerializer(serializers.Serializer[Any]):
     )
 
 
-class OverrideSerializer(serializers.ModelSerializer[Override]):
+class ArmOverrideSerializer(serializers.ModelSerializer[Override]):
     class Meta:
         model = Override
         fields = ["unit_key", "arm", "reason", "set_by", "set_at", "expires_at"]

@@ -12,6 +12,7 @@ from experiments.api.access import find_experiment, find_layer
 from experiments.api.actions import WritingView
 from experiments.api.serializers import (
     AnalysisRunSerializer,
+    ArmOverrideSerializer,
     EditBody,
     ExperimentQuery,
     ExperimentSerializer,
@@ -21,7 +22,6 @@ from experiments.api.serializers import (
     NewExperimentBody,
     NewRolloutBody,
     OverrideBody,
-    OverrideSerializer,
     ReasonQuery,
     ReasonWriteQuery,
     ResultsQuery,
@@ -211,7 +211,7 @@ class OverridesView(WritingView):
             summary="Units that get an arm by name",
             role=Role.VIEWER,
             query=PageQuery,
-            answer=OverrideSerializer,
+            answer=ArmOverrideSerializer,
             many=True,
         ),
         "POST": Verb(
