@@ -18,7 +18,7 @@ from distribution.device_plane.poll import same_etag
 from distribution.device_plane.problems import Problem
 from distribution.device_plane.query import UNIT, profile_of
 from distribution.device_plane.state import ChannelState
-from registry.device_classes import DeviceProfile, match
+from registry.device_classes import DeviceProfile, Match
 
 PREFIX = "model."
 MOST_BODY_BYTES = 64 * 1024
@@ -90,7 +90,7 @@ def evaluate(state: ChannelState, key: str, body: bytes) -> Evaluated:
         expected = f"the name of a model of {state.catalog.channel} after {PREFIX!r}"
         details = f"key: expected {expected}, got {key[:80]!r}"
         return Evaluated(404, {"key": key, "errorCode": "FLAG_NOT_FOUND", "errorDetails": details})
-    return Evaluated(200, _flag(state, name, context))
+    return Evaluated(200, _flag(state, name, context, _matched(state, context)))
 
 
 def evaluate_all(state: ChannelState, body: bytes) -> Evaluated:
@@ -99,7 +99,8 @@ def evaluate_all(state: ChannelState, body: bytes) -> Evaluated:
         context = read_context(body)
     except _Refused as error:
         return Evaluated(400, {"errorCode": error.code, "errorDetails": str(error)})
-    return Evaluated(200, {"flags": [_flag(state, name, context) for name in sorted(state.catalog.models)]})
+    matched = _matched(state, context)
+    return Evaluated(200, {"flags": [_flag(state, name, context, matched) for name in sorted(state.catalog.models)]})
 
 
 def read_context(body: bytes) -> Context:
@@ -136,10 +137,14 @@ def _is_version(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_VERSION
 
 
-def _flag(state: ChannelState, name: str, context: Context) -> dict[str, Any]:
-    catalog = state.catalog
-    matched = match(context.profile, catalog.device_classes)
-    decision = decide(context.profile, context.unit, name, catalog, context.current.get(name), matched=matched)
+def _matched(state: ChannelState, context: Context) -> Match:
+    """As a poll does it: once for all models, and nobody reads why the other classes did not fit."""
+    return Match(state.catalog.class_index.find(context.profile), ())
+
+
+def _flag(state: ChannelState, name: str, context: Context, matched: Match) -> dict[str, Any]:
+    current = context.current.get(name)
+    decision = decide(context.profile, context.unit, name, state.catalog, current, matched=matched)
     value = _value(state, name, decision)
     return {
         "key": PREFIX + name,
