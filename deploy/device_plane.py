@@ -1,6 +1,6 @@
 """Composition of the device plane: environment in, ASGI application out. Imports no Django.
 
-granian --interface asgi deploy.device_plane:application
+python -m deploy.device_server --host 127.0.0.1 --port 8001 --workers 4
 """
 
 import logging
