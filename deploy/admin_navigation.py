@@ -57,6 +57,12 @@ NAVIGATION: list[dict[str, Any]] = [
         ],
     },
     {
+        "title": "Experiments",
+        "items": [
+            _page("Experiments", "experiment", "experiments_experiment_changelist"),
+        ],
+    },
+    {
         "title": "Administration",
         "items": [
             _page("Audit log", "receipt_long", "registry_auditentry_changelist"),

@@ -15,6 +15,10 @@ from distribution import services as distribution_services
 from distribution.channel_models import ChannelSettings, DeliveryRules, Pin, TestDevice
 from distribution.models import EmbeddedModel, KillSwitch, Patch, Release, ReleaseRequest
 from distribution.protection.services import protection_of
+from experiments import lifecycle
+from experiments import services as experiment_services
+from experiments.admin.verbs import PAGES
+from experiments.models import Experiment
 from registry import services
 from registry.conversion.recipes import RECIPES
 from registry.models import (
@@ -59,7 +63,15 @@ def filled():
     distribution_services.engage_kill_switch(**told)
     approvals.cancel(request=approvals.request_lift(**told), actor="ada", now=NOW)
     with_rules(version)
+    with_experiment(version)
     return version
+
+
+def with_experiment(version):
+    """The same version twice: a draft that needs no second version."""
+    arms = [{"name": "one", "version": version.number, "control": True}, {"name": "other", "version": version.number}]
+    told = {"channel": version.model.application.channels.get(), "model": version.model, "actor": "ada", "now": NOW}
+    return experiment_services.create(slug="same", kind="aa", arms=arms, **told)
 
 
 def with_rules(version):
@@ -126,6 +138,7 @@ def test_every_list_and_every_row_opens(administrator, filled):
 # -- roles: each address of the admin, and the least role that may use it. None: any member of the staff.
 
 SUPERUSER = 100
+SAID_BY = {verb: lifecycle.ROLES[verb] for verb in PAGES}
 MINIMUM = {
     "index": None,
     "home_state": None,
@@ -196,6 +209,10 @@ MINIMUM = {
     "distribution_modelprotection_changelist": Role.VIEWER,
     "distribution_modelprotection_change": Role.VIEWER,
     "distribution_keycall_changelist": Role.VIEWER,
+    "experiments_experiment_changelist": Role.VIEWER,
+    "experiments_experiment_change": Role.VIEWER,
+    "experiments_experiment_standing": Role.VIEWER,
+    **{f"experiments_experiment_{verb.replace('_', '-')}": Role[least.upper()] for verb, least in SAID_BY.items()},
     "auth_user_changelist": SUPERUSER,
     "auth_user_add": SUPERUSER,
     "auth_group_changelist": SUPERUSER,
@@ -226,6 +243,7 @@ NOBODY = {  # addresses that Django makes for every model; nobody but a superuse
         "distribution_trustrole": ("add",),
         "distribution_modelprotection": ("add", "delete"),
         "distribution_keycall": ("add",),
+        "experiments_experiment": ("add", "delete"),
         "auth_user": ("change", "delete"),
         "auth_group": ("change", "delete"),
     }.items()
@@ -257,7 +275,7 @@ def test_every_address_of_the_admin_has_a_line_in_the_table():
 
 
 ROW_PAGES = {"change", "delete", "work", "yank", "way", "lift", "steer", "recipes", "rebuild", "override", "compare"}
-ROW_PAGES |= {"gates", "profiles", "progress"}
+ROW_PAGES |= {"gates", "profiles", "progress", "standing", *(verb.replace("_", "-") for verb in SAID_BY)}
 
 
 def status_of(client, name, version):
@@ -278,6 +296,7 @@ def status_of(client, name, version):
         "distribution_testdevice": TestDevice.objects.first(),
         "distribution_embeddedmodel": EmbeddedModel.objects.first(),
         "distribution_patch": Patch.objects.first(),
+        "experiments_experiment": Experiment.objects.first(),
     }
     kind, _, page = name.rpartition("_")
     row = rows.get(kind)

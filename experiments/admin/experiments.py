@@ -1,0 +1,91 @@
+"""The list of experiments and rollouts, and the page of one: what it compares, how it stands, what it waits for."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from experiments import services
+from experiments.admin.verbs import VerbPages, offered
+from experiments.admin.words import state, verdict
+from experiments.models import AnalysisRun, Experiment, Phase, Step
+from registry.templatetags.aerogram import since
+
+
+@admin.register(Experiment)
+class ExperimentAdmin(VerbPages):
+    """Rows are changed by verbs only, each a page of its own."""
+
+    list_display = ["name", "kind", "model", "channel", "how", "percent", "plan", "concluded", "units", "moment"]
+    list_display_links = ["name"]
+    list_filter = ["kind", "state", "model", "channel", "application"]
+    search_fields = ["slug"]
+    empty_words = (
+        "No experiment yet",
+        "Try a version on a few devices before all have it: aerogram rollout create faster digits 2",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Experiment]:
+        """Everything that a line tells comes with it: one line or a hundred, as many queries."""
+        rows = super().get_queryset(request).select_related("application", "model__application", "channel__application")
+        phase = Phase.objects.filter(experiment=OuterRef("pk"), closed_at=None)
+        looks = AnalysisRun.objects.filter(experiment=OuterRef("pk")).order_by("-as_of", "-pk")
+        steps = Step.objects.filter(experiment=OuterRef("pk")).order_by().values("experiment")
+        found: QuerySet[Experiment] = rows.annotate(
+            percent_bp=Subquery(phase.values("percent_bp")[:1]),
+            last_verdict=Subquery(looks.values("verdict")[:1]),
+            last_units=Subquery(looks.values("units")[:1]),
+            plan_steps=Subquery(steps.annotate(number=Count("pk")).values("number")),
+        )
+        return found
+
+    @admin.display(description="name", ordering="slug")
+    def name(self, row: Experiment) -> str:
+        return str(row.slug)
+
+    @admin.display(description="state", ordering="state")
+    def how(self, row: Experiment) -> SafeString:
+        return state(row.state)
+
+    @admin.display(description="percent", ordering="percent_bp")
+    def percent(self, row: Any) -> str:
+        return "–" if row.percent_bp is None else f"{row.percent_bp / 100:g} %"
+
+    @admin.display(description="step")
+    def plan(self, row: Any) -> str:
+        return f"{0 if row.step_position is None else row.step_position + 1} of {row.plan_steps or 0}"
+
+    @admin.display(description="latest verdict")
+    def concluded(self, row: Any) -> SafeString | str:
+        return verdict(row.last_verdict) if row.last_verdict else "–"
+
+    @admin.display(description="units", ordering="last_units")
+    def units(self, row: Any) -> str:
+        return "–" if row.last_units is None else f"{row.last_units:,}".replace(",", " ")
+
+    @admin.display(description="since", ordering="id")
+    def moment(self, row: Experiment) -> str:
+        return since(row.ended_at or row.step_since or row.started_at or row.created_at)
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        return [
+            path("<int:pk>/standing/", wrap(self.standing_view), name="experiments_experiment_standing"),
+            *super().get_urls(),
+        ]
+
+    def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
+        row: Experiment = self.find(request, object_id)
+        return self.page(request, "experiments/experiment.html", str(row), verbs=offered(request, row), **_told(row))
+
+    def standing_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The part of the page that changes by itself."""
+        return self.page(request, "experiments/_standing.html", "", **_told(self.find(request, pk)))
+
+
+def _told(row: Experiment) -> dict[str, Any]:
+    return {"experiment": row, "standing": services.status(row, timezone.now())}
