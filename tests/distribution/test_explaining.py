@@ -4,7 +4,6 @@ import json
 import random
 from collections import Counter
 from dataclasses import replace
-from urllib.parse import urlencode
 
 import pytest
 from django.test import Client
@@ -19,23 +18,12 @@ from distribution.trust.keys import KeyFolder
 from distribution.trust.publisher import sign_pending
 from registry.device_classes import DeviceProfile
 from tests import factories
-from tests.distribution.random_catalogs import MODELS, random_catalog
-from tests.distribution.random_catalogs import unit as random_unit
+from tests.distribution.random_catalogs import random_catalog
+from tests.distribution.random_devices import random_device
 from tests.distribution.test_decision import CLASSES, PHONE, decided, model, ramp, unit_in, variant
 from tests.factories import NOW
 
 DEVICES, CHANNELS = 10_000, 200
-CHOICES = {
-    "os": ["", "android", "ios", "fuchsia"],
-    "os_version": ["", "10", "12.1", "14", "17.5"],
-    "app_version": ["", "1", "3.9", "4.0.1"],
-    "runtime": ["", "litert", "coreml", "onnxruntime"],
-    "runtime_version": ["", "1.0", "2.0", "2.1.3", "18"],
-    "device": ["", "Google/Pixel 8", "Apple/iPhone15,2", "samsung/SM-S911B"],
-    "soc": ["", "Tensor G3", "SM8550", "MT6985"],
-    "ram_mb": ["", "2048", "3000", "6144", "16384"],
-    "accelerators": ["", "gpu", "npu", "gpu,npu"],
-}
 
 
 def steps_of(unit="unit", profile=PHONE, current_version=None, **members):
@@ -179,7 +167,8 @@ def agreed(channel, state, poll, chance):
     """One device asks both; what was explained, once it is found equal to what was polled."""
     from distribution import explaining
 
-    raw, name, unit = request(chance)
+    device = random_device(chance)
+    raw, name, unit = device.query, device.model, device.unit
     served = state.channels["production"]
     told = explaining.explain(channel, name, raw, unit)
     answer = poll.answer(state, served, raw, name, unit)
@@ -190,15 +179,6 @@ def agreed(channel, state, poll, chance):
     if told.decision.reason is Reason.NO_COMPATIBLE_VARIANT:
         assert told.first_failed is not None
     return told
-
-
-def request(chance):
-    query = {name: chance.choice(values) for name, values in CHOICES.items()}
-    query = {name: value for name, value in query.items() if value and chance.random() < 0.8}
-    name = chance.choice([*MODELS * 4, "absent"])
-    if chance.random() < 0.5:
-        query["current"] = f"{name}:{chance.choice([1, 2, 3, 4])}"
-    return urlencode(query).encode(), name, None if chance.random() < 0.1 else random_unit(chance.randrange(1000))
 
 
 def drawn(plain, chance):

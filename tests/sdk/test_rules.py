@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from aerogram_sdk import DeviceProfile, SignatureSchema, errors
 from aerogram_sdk.manifest import Manifest, TensorSpec, canonical_bytes
-from aerogram_sdk.profile import leading_version, older
+from aerogram_sdk.profile import leading_version
 from aerogram_sdk.runtimes import dequantise, quantise
 from aerogram_sdk.sanity import SanityVectors, encode_tensor
 from aerogram_sdk.selector import Source, Step, next_step, running_order
 from aerogram_sdk.store import Installed, ModelRecord, State
+from aerogram_sdk.versions import older
 from hypothesis import given
 from hypothesis import strategies as st
 

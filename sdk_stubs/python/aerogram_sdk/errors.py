@@ -134,6 +134,15 @@ class MetadataInvalid(Untrusted):
     code = "metadata_invalid"
 
 
+# -- Untrusted: the catalog
+
+
+class CatalogMalformed(Untrusted):
+    """Signed, and still nothing that this version can decide from."""
+
+    code = "catalog_malformed"
+
+
 # -- Untrusted: the manifest
 
 

@@ -62,18 +62,3 @@ def leading_version(text: str) -> str:
             break
         parts.append(part)
     return ".".join(parts)
-
-
-def older(version: str, minimum: str) -> bool:
-    """Whether dotted `version` is below dotted `minimum`; a missing part counts as 0, an empty minimum admits all.
-
-    >>> older("2.9", "2.10"), older("2", "2.0"), older("", "1"), older("1", "")
-    (True, False, True, False)
-    """
-    left, right = _numbers(version), _numbers(minimum)
-    width = max(len(left), len(right))
-    return left + [0] * (width - len(left)) < right + [0] * (width - len(right))
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) if part.isdigit() else 0 for part in version.split(".")]

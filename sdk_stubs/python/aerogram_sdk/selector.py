@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from aerogram_sdk.errors import BannedOnDevice, PolicyDeferred, RuntimeUnsupported, SchemaNotAccepted
 from aerogram_sdk.manifest import Manifest, SignatureSchema
-from aerogram_sdk.profile import older
 from aerogram_sdk.store import Installed, ModelRecord
+from aerogram_sdk.versions import older
 
 FAILURES_TO_BAN = 3
 

@@ -1,0 +1,37 @@
+"""The implementations of the decision beside the server's: how each is run on a file of cases (sdk_stubs/README.md)."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SDKS = Path(__file__).parents[2] / "sdk_stubs"
+
+
+def python() -> list[str]:
+    return [sys.executable, str(SDKS / "python/decide.py")]
+
+
+# A command to which the file's path is appended. One that needs a tool that is not there skips or fails by `lacking`.
+RUNNERS: dict[str, Callable[[], list[str]]] = {"python": python}
+
+
+def lacking(what: str) -> None:
+    """Skip, but not in CI as root, where everything can be installed: a skip there would hide a failure."""
+    if os.environ.get("CI") and os.geteuid() == 0:
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+def decided(command: list[str], cases: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """What a runner prints of the cases, one document for each device."""
+    path = folder / "cases.json"
+    path.write_text(json.dumps(cases), "utf-8")
+    done = subprocess.run([*command, str(path)], check=False, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
