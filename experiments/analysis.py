@@ -80,7 +80,7 @@ def count(experiment: Experiment, phases: Sequence[Phase], now: datetime) -> Cou
         treatments=treatments,
         halted_classes=tuple(experiment.halted_classes),
         groups=_groups(present),
-        tiers=_tiers(experiment),
+        tiers=_tiers(experiment, present),
         integrity_units=integrity_units(phases, treatments),
         silent_seconds=max(0.0, (now - max(present.opened_at, heard or present.opened_at)).total_seconds()),
         is_halted=experiment.state == State.HALTED,
@@ -124,10 +124,11 @@ def _groups(phase: Phase) -> dict[str, list[int]]:
     return found
 
 
-def _tiers(experiment: Experiment) -> dict[str, str]:
-    """Small classes join those of the same OS: the first one their selector names."""
-    rows = experiment.application.device_classes.all()
-    return {row.name: str((row.selector.get("os") or ["other"])[0]) for row in rows}
+def _tiers(experiment: Experiment, present: Phase) -> dict[str, str]:
+    """Small classes join those of the same OS: the first one their selector names, when the phase began."""
+    kept = present.eligibility.get("class_rules")
+    rows = experiment.application.device_classes.values("name", "selector") if kept is None else kept
+    return {row["name"]: str((row["selector"].get("os") or ["other"])[0]) for row in rows}
 
 
 def integrity_units(phases: Sequence[Phase], treatments: Sequence[str]) -> int:

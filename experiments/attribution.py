@@ -7,6 +7,8 @@ is not his, and an old answer cannot put events into the wrong phase.
 | the unit                                                             | attributed |
 |----------------------------------------------------------------------|------------|
 | absent, or overridden, or in the holdback slice                      | no         |
+| of another channel than the experiment                               | no         |
+| of no channel that it names, and several have an experiment then      | no         |
 | of no device class, or of one for which an arm has no variant         | no         |
 | outside the layer's range or the arms' ranges                        | no         |
 | otherwise                                                            | to its arm |
@@ -14,12 +16,13 @@ is not his, and an old answer cannot put events into the wrong phase.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from experiments.bucketing import BucketRange, bucket, in_range
 from experiments.eligibility import VariantFacts, arm_without_variant
+from registry.class_index import ClassIndex
 from registry.device_classes import DeviceClass, DeviceProfile
 
 
@@ -43,21 +46,37 @@ class FrozenArm:
 
 @dataclass(frozen=True, slots=True)
 class FrozenPhase:
-    """`holdback`: (salt, range) of the slice that takes no part. `overrides`: keys of units that take none."""
+    """`holdback`: (salt, range) of the slice that takes no part. `overrides`: keys of units that take none.
+
+    `classes`: those it began with. A class that is edited later moves no unit from one cell of the results to another.
+    """
 
     key: int
     experiment: int
+    channel: str
     opened_at: datetime
     closed_at: datetime | None
     layer_salt: str
     layer_range: BucketRange
     arm_salt: str
     arms: tuple[FrozenArm, ...]
+    classes: ClassIndex
     holdback: tuple[str, BucketRange] | None = None
     overrides: frozenset[str] = frozenset()
 
     def is_open(self, at: datetime) -> bool:
         return self.opened_at <= at and (self.closed_at is None or at < self.closed_at)
+
+
+def phases_on(channel: str, phases: Iterable[FrozenPhase], at: datetime) -> Iterator[FrozenPhase]:
+    """Those open `at` that a device of the channel can be in. `channel` "": all, if they are of one channel only.
+
+    A guess between channels would put a tester's phone into production's results.
+    """
+    found = [phase for phase in phases if phase.is_open(at)]
+    if channel:
+        return (phase for phase in found if phase.channel == channel)
+    return iter(found if len({phase.channel for phase in found}) <= 1 else ())
 
 
 def arm_of(

@@ -89,8 +89,8 @@ def read_batch(data: bytes, encoding: str) -> Batch:
             413, "too_many_events", f"events: expected at most {MOST_EVENTS}, got {len(events)}", field="events"
         )
     accepted, rejected = _sort_out(events, sent_at)
-    profile = _read_profile(document.get("profile", {}))
-    return Batch({"profile": profile, "sent_at": document["sent_at"], "events": accepted}, rejected)
+    stated = {"profile": _read_profile(document.get("profile", {})), "sent_at": document["sent_at"]}
+    return Batch(stated | _read_channel(document) | {"events": accepted}, rejected)
 
 
 def decompress(data: bytes, encoding: str) -> bytes:
@@ -157,6 +157,16 @@ def _read_profile(value: object) -> dict[str, Any]:
     stated = asdict(profile_of(value, "profile."))
     stated["accelerators"] = sorted(stated["accelerators"])
     return {name: item for name, item in stated.items() if item not in ("", None, [])}
+
+
+def _read_channel(document: Mapping[str, Any]) -> dict[str, str]:
+    """Of the right form, whether there is such a channel or not: nothing stands there that events could belong to."""
+    name = document.get("channel")
+    if name is None:
+        return {}
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise bad_field("channel", "a channel's name", brief(name))
+    return {"channel": name}
 
 
 def _read_sent_at(document: Mapping[str, Any]) -> datetime:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from redis import Redis, ResponseError
 
 from experiments import partitions
-from experiments.ingest.placing import Placing
+from experiments.ingest.placing import Device, Placing
 from experiments.ingest.rows import Lines, lines_of, read_batch
 from experiments.ingest.store import adopt_earlier_events, store
 from experiments.tasks import look_at_experiment
@@ -105,7 +105,8 @@ class Ingester:
         try:
             fields = _texts(entry)
             batch, received_at = read_batch(fields)
-            placer = self.placing.placer(fields["application"], fields.get("unit", ""), batch.get("profile") or {})
+            device = Device(fields.get("unit", ""), batch.get("profile") or {}, batch.get("channel") or "")
+            placer = self.placing.placer(fields["application"], device)
             return lines_of(batch, received_at, fields, placer)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._put_aside(entry, error)

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from django.db.models import Count, Max, Q
 
-from experiments.attribution import FrozenArm, FrozenPhase, FrozenVariant, arm_of
+from experiments.attribution import FrozenArm, FrozenPhase, FrozenVariant, arm_of, phases_on
 from experiments.delivery import delivery
 from experiments.ingest.rows import Placement
 from experiments.models import Arm, Holdback, Phase
-from registry import device_classes
+from registry.class_index import ClassIndex
+from registry.device_classes import DeviceClass, DeviceProfile, with_all_soc_names
 from registry.models import Application, Variant
 
 # Events are at most 30 days old; a phase that closed before can get none.
 OLDEST = timedelta(days=31)
-Class = device_classes.DeviceClass
+
+
+class Device(NamedTuple):
+    """Who sent a batch. `channel` "": its SDK does not say."""
+
+    unit: str
+    profile: Mapping[str, Any]
+    channel: str = ""
 
 
 @dataclass
 class Known:
-    """Of one application: its classes, and its phases by model, newest first."""
+    """Of one application: its phases by model, newest first. `present`: its classes as they are now, as JSON."""
 
     application: Application
-    classes: list[Class] = field(default_factory=list)
+    present: list[dict[str, Any]]
     phases: dict[str, list[FrozenPhase]] = field(default_factory=lambda: defaultdict(list))
+
+    def classes_of(self, row: Phase) -> ClassIndex:
+        """Those that the phase began with; the present ones for a phase that opened before they were kept."""
+        return _index(json.dumps(row.eligibility.get("class_rules", self.present)))
+
+
+@lru_cache(maxsize=64)
+def _index(class_rules: str) -> ClassIndex:
+    """Remembered, since phases are read every few seconds and most have the same classes."""
+    return ClassIndex(DeviceClass.from_json(rule) for rule in json.loads(class_rules))
 
 
 class Placing:
@@ -52,42 +72,37 @@ class Placing:
         self._known = known_phases(now)
         self._state, self._read_at = state, now
 
-    def placer(
-        self, application: str, unit: str, profile: Mapping[str, Any]
-    ) -> Callable[[str, datetime], Placement | None] | None:
+    def placer(self, application: str, device: Device) -> Callable[[str, datetime], Placement | None] | None:
         """For one device. None if no model of the application has an experiment, which costs nothing."""
         known = self._known.get(application)
-        if known is None or not unit:
+        if known is None or not device.unit:
             return None
-        return _Placer(known, unit, profile)
+        return _Placer(known, device)
 
 
 class _Placer:
-    def __init__(self, known: Known, unit: str, profile: Mapping[str, Any]) -> None:
-        self._known, self._unit = known, unit
-        self._profile = profile_of(profile)
-        self._class = device_classes.match(self._profile, known.classes).device_class
-        self._key = delivery().unit_key(known.application, unit)
-        self._arms: dict[int, FrozenArm | None] = {}
+    def __init__(self, known: Known, device: Device) -> None:
+        self._known, self._device = known, device
+        self._profile = profile_of(device.profile)
+        self._key = delivery().unit_key(known.application, device.unit)
+        self._places: dict[int, Placement | None] = {}
 
     def __call__(self, model: str, at: datetime) -> Placement | None:
-        for phase in self._known.phases.get(model, ()):
-            if phase.is_open(at):
-                arm = self._arm(phase)
-                if arm is not None and self._class is not None:
-                    return Placement(phase, arm, self._class.name)
-        return None
+        phases = phases_on(self._device.channel, self._known.phases.get(model, ()), at)
+        return next((place for phase in phases if (place := self._place(phase)) is not None), None)
 
-    def _arm(self, phase: FrozenPhase) -> FrozenArm | None:
-        if phase.key not in self._arms:
-            self._arms[phase.key] = arm_of(self._unit, self._key, self._profile, self._class, phase)
-        return self._arms[phase.key]
+    def _place(self, phase: FrozenPhase) -> Placement | None:
+        if phase.key not in self._places:
+            found = phase.classes.find(self._profile)
+            arm = arm_of(self._device.unit, self._key, self._profile, found, phase)
+            self._places[phase.key] = Placement(phase, arm, found.name) if arm and found else None
+        return self._places[phase.key]
 
 
-def profile_of(said: Mapping[str, Any]) -> device_classes.DeviceProfile:
+def profile_of(said: Mapping[str, Any]) -> DeviceProfile:
     """What the device plane checked and kept of a profile. Raises TypeError on members it does not know."""
     members = {**said, "accelerators": frozenset(said.get("accelerators") or ())}
-    return device_classes.DeviceProfile(**{"os": "", **members})
+    return DeviceProfile(**{"os": "", **members})
 
 
 def known_phases(now: datetime) -> dict[str, Known]:
@@ -103,24 +118,28 @@ def known_phases(now: datetime) -> dict[str, Known]:
         application = row.experiment.application
         known = found.get(application.slug)
         if known is None:
-            classes = [each.as_rule() for each in application.device_classes.all()]
-            known = found[application.slug] = Known(application, classes)
-        known.phases[row.experiment.model.slug].append(_frozen(row))
+            # As they are published: a device's chip may be named otherwise than the class says.
+            rules = application.device_classes.all()
+            present = [with_all_soc_names(rule.as_rule()).to_json() for rule in rules]
+            known = found[application.slug] = Known(application, present)
+        known.phases[row.experiment.model.slug].append(_frozen(row, known.classes_of(row)))
     return found
 
 
-def _frozen(row: Phase) -> FrozenPhase:
+def _frozen(row: Phase, classes: ClassIndex) -> FrozenPhase:
     experiment = row.experiment
     held = Holdback.objects.filter(channel=experiment.channel_id, model=experiment.model_id, lifted_at=None).first()
     return FrozenPhase(
         key=row.pk,
         experiment=experiment.pk,
+        channel=experiment.channel.slug,
         opened_at=row.opened_at,
         closed_at=row.closed_at,
         layer_salt=row.layer_salt,
         layer_range=(row.layer_first, row.layer_end),
         arm_salt=row.arm_salt,
         arms=tuple(_frozen_arm(arm, row) for arm in row.arms.all()),
+        classes=classes,
         holdback=(held.salt, held.span) if held else None,
         overrides=frozenset(override.unit_key for override in experiment.overrides.all()),
     )

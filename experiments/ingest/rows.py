@@ -15,7 +15,7 @@ from experiments.funnel import CRASH_CODE, INTEGRITY_CODES, LOADING_STAGES, RANK
 
 COLUMNS = (
     "event_id", "application", "unit", "received_at", "at", "stage", "outcome", "model", "version", "variant",
-    "duration_ms", "size_bytes", "error", "histogram", "profile", "phase_id", "arm", "device_class",
+    "duration_ms", "size_bytes", "error", "histogram", "profile", "channel", "phase_id", "arm", "device_class",
 )  # fmt: skip
 # What the staging table has besides, for the events that belong to an arm.
 MARKS = ("reached", "failed", "is_assigned", "is_crash", "is_load_failure", "is_fallback", "is_integrity")
@@ -69,7 +69,7 @@ def lines_of(
     """
     skew = _skew(batch.get("sent_at"), received_at)
     head = f"{escaped(fields['application'])}\t{escaped(fields.get('unit', ''))}\t{received_at.isoformat()}"
-    profile = escaped(json.dumps(batch.get("profile") or {}))
+    tail = f"{escaped(json.dumps(batch.get('profile') or {}))}\t{escaped(batch.get('channel') or '')}"
     ids, lines = [], []
     experiments: set[int] = set()
     alarmed: set[int] = set()
@@ -81,7 +81,7 @@ def lines_of(
             if event.get("error") in INTEGRITY_CODES:
                 alarmed.add(placement.phase.experiment)
         ids.append(escaped(event["id"].lower()))
-        lines.append(f"{ids[-1]}\t{head}\t{_facts(event, at)}\t{profile}\t{_marks(event, placement)}\n")
+        lines.append(f"{ids[-1]}\t{head}\t{_facts(event, at)}\t{tail}\t{_marks(event, placement)}\n")
     return Lines(ids, lines, frozenset(experiments), frozenset(alarmed))
 
 

@@ -16,8 +16,8 @@ CREATE TEMPORARY TABLE IF NOT EXISTS arriving (
     received_at timestamptz NOT NULL, at timestamptz NOT NULL, stage varchar(20) NOT NULL, outcome varchar(20) NOT NULL,
     model varchar(63) NOT NULL, version integer CHECK (version >= 0), variant varchar(63) NOT NULL,
     duration_ms bigint CHECK (duration_ms >= 0), size_bytes bigint CHECK (size_bytes >= 0),
-    error varchar(200) NOT NULL, histogram bigint[], profile jsonb NOT NULL, phase_id bigint,
-    arm varchar(63) NOT NULL, device_class varchar(63) NOT NULL,
+    error varchar(200) NOT NULL, histogram bigint[], profile jsonb NOT NULL, channel varchar(63) NOT NULL,
+    phase_id bigint, arm varchar(63) NOT NULL, device_class varchar(63) NOT NULL,
     {", ".join(f"{name} {'boolean' if name.startswith('is_') else 'smallint'} NOT NULL" for name in MARKS)}
 ) ON COMMIT DELETE ROWS
 """

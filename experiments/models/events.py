@@ -11,6 +11,7 @@ class DeviceEvent(models.Model):
 
     The device made `event_id`; the same id counts once, which `SeenEvent` sees to: a unique key of a partitioned table
     would have to contain the partition's key. `phase` and `arm` are what the server drew itself; empty: no experiment.
+    `channel` is the one that the device follows; empty: its SDK does not say.
     """
 
     event_id = models.UUIDField(primary_key=True)
@@ -28,6 +29,7 @@ class DeviceEvent(models.Model):
     error = models.CharField(max_length=200, blank=True)
     histogram = ArrayField(models.PositiveBigIntegerField(), null=True)
     profile = models.JSONField(default=dict)
+    channel = models.CharField(max_length=63, blank=True, default="", db_default="")
     phase = models.ForeignKey(
         Phase, models.DO_NOTHING, null=True, related_name="events", db_constraint=False, db_index=False
     )

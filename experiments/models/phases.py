@@ -13,8 +13,9 @@ from registry.models.applications import SlugField
 class Phase(models.Model):
     """A time during which nothing altered the split: results and the sample ratio test are per phase.
 
-    `eligibility`: {"versions": {number: [variant names]}, "device_classes": {name: [variant names]}} as they were when
-    it opened. `layer_salt` and `arm_salt` are the ones devices are drawn with.
+    `eligibility`: {"versions": {number: [variant names]}, "device_classes": {name: [variant names]}, "class_rules":
+    [whole classes in their order, as published]} as they were when it opened; phases of earlier releases lack the last.
+    `layer_salt` and `arm_salt` are the ones devices are drawn with.
     """
 
     experiment = models.ForeignKey(Experiment, models.PROTECT, related_name="phases")

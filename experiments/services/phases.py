@@ -10,6 +10,7 @@ from experiments.models import Arm, Experiment, Layer, LayerAllocation, Phase
 from experiments.ramps import ranges_at
 from experiments.services.designing import shares
 from experiments.services.recording import Deed
+from registry.device_classes import with_all_soc_names
 from registry.models import ModelVersion
 from registry.services import releasable_variants
 
@@ -65,14 +66,15 @@ def versions_of(experiment: Experiment) -> dict[int, ModelVersion]:
 
 
 def eligibility(experiment: Experiment) -> dict[str, Any]:
-    """What decides which devices can take part, as it is now: variants of each arm's version, and what classes ask."""
-    versions = versions_of(experiment)
+    """What decides which devices can take part, as it is now: variants of each arm's version, and the classes."""
+    versions, rules = versions_of(experiment), list(experiment.application.device_classes.all())
     return {
         "versions": {
             str(number): sorted(variant.name for variant in releasable_variants(version))
             for number, version in sorted(versions.items())
         },
-        "device_classes": {rule.name: rule.variants for rule in experiment.application.device_classes.all()},
+        "device_classes": {rule.name: rule.variants for rule in rules},
+        "class_rules": [with_all_soc_names(rule.as_rule()).to_json() for rule in rules],
     }
 
 

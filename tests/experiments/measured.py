@@ -9,7 +9,8 @@ from experiments import ingest
 from experiments.bucketing import bucket, in_range
 from experiments.models import Arm, Experiment, Layer, Phase
 from experiments.ramps import Share, ranges_at
-from registry.models import Application, DeviceClass, RegisteredModel
+from registry.device_classes import with_all_soc_names
+from registry.models import Application, Channel, DeviceClass, RegisteredModel
 from tests import factories
 from tests.factories import NOW
 
@@ -21,7 +22,7 @@ PROFILES = {
 }
 
 
-def experiment(percent_bp=5000, *, slug="first", kind="rollout", **said):
+def experiment(percent_bp=5000, *, slug="first", kind="rollout", on="production", **said):
     """Version 2 against version 1 of `digits`, running since NOW, in classes `high` and `low`."""
     app = Application.objects.filter(slug="demo").first() or factories.application()
     if not RegisteredModel.objects.filter(application=app).exists():
@@ -33,7 +34,8 @@ def experiment(percent_bp=5000, *, slug="first", kind="rollout", **said):
             DeviceClass.objects.create(
                 application=app, name=name, position=position, selector=selector, variants=["tflite-float32"]
             )
-    model, channel = RegisteredModel.objects.get(application=app), app.channels.get()
+    model = RegisteredModel.objects.get(application=app)
+    channel, _ = Channel.objects.get_or_create(application=app, slug=on, defaults={"created_at": NOW})
     layer, _ = Layer.objects.get_or_create(channel=channel, model=model)
     of = Experiment.objects.create(
         application=app, channel=channel, model=model, slug=slug, kind=kind, layer=layer, created_by="ada",
@@ -54,7 +56,7 @@ def phase(of, percent_bp, now):
         experiment=of, number=of.phases.count() + 1, cause="ramp", percent_bp=percent_bp, step_position=0, seed=of.seed,
         layer_salt=of.layer.salt, layer_first=of.layer_first, layer_end=of.layer_end, arm_salt=of.arm_salt,
         eligibility={"versions": {str(number): ["tflite-float32"] for number in versions},
-                     "device_classes": {name: ["tflite-float32"] for name in CLASSES}},
+                     "device_classes": {name: ["tflite-float32"] for name in CLASSES}, **class_rules(of)},
         opened_by="ada", opened_at=now,
     )  # fmt: skip
     shares = [Share(arm["name"], arm["share_bp"], arm["control"]) for arm in of.arms]
@@ -65,6 +67,13 @@ def phase(of, percent_bp, now):
             phase=row, name=arm["name"], model_version=versions[arm["version"]], is_control=arm["control"], ranges=spans
         )
     return row
+
+
+def class_rules(of):
+    """What a phase keeps of the classes; phases of earlier releases have none of it."""
+    return {
+        "class_rules": [with_all_soc_names(rule.as_rule()).to_json() for rule in of.application.device_classes.all()]
+    }
 
 
 def units(of, arm, number):
@@ -89,10 +98,10 @@ def event(stage, outcome="ok", at=NOW + timedelta(hours=1), **members):
     return {name: value for name, value in said.items() if value is not None}
 
 
-def report(stream, unit, *events, profile="high", received_at=NOW + timedelta(hours=2)):
-    """One batch, as the device plane leaves it in the stream."""
+def report(stream, unit, *events, profile="high", received_at=NOW + timedelta(hours=2), **members):
+    """One batch, as the device plane leaves it in the stream. `members`: further ones of the batch."""
     sent_at = received_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-    batch = {"sent_at": sent_at, "profile": PROFILES[profile], "events": list(events)}
+    batch = {"sent_at": sent_at, "profile": PROFILES[profile], "events": list(events), **members}
     fields = {"application": "demo", "unit": unit, "received_at": received_at.isoformat(), "batch": json.dumps(batch)}
     stream.xadd(ingest.STREAM, fields)
 

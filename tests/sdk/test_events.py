@@ -97,6 +97,16 @@ def test_batches_are_bounded_in_number(client, server, installed, monkeypatch):
     assert [len(batch["events"]) for batch in server.batches[1:]] == [2, 2, 1]
 
 
+def test_each_batch_names_the_channel_its_events_happened_on(new_client, server, installed):
+    server.batches.clear()
+    for channel in ("production", "staging"):
+        score(new_client(channel=channel))
+    EventQueue(new_client()._store.root / "events.db", lambda: datetime.now(UTC)).record("inference", "ok", DIGITS)
+    assert new_client(channel="staging").flush_events() == 3
+    assert [batch.get("channel") for batch in server.batches] == ["production", "staging", None]
+    assert all("channel" not in event for batch in server.batches for event in batch["events"])
+
+
 def test_batches_are_bounded_in_bytes():
     large = [{"error": "x" * 200_000} for _ in range(5)]
     assert len(fitting(large)) == 2

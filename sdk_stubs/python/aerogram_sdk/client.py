@@ -64,7 +64,7 @@ class AerogramClient:
         headers = {"Aerogram-Unit": self.unit} | ({"Aerogram-Key": key} if key else {})
         self._address, self._headers = (server, application, channel), headers
         self._plane = DevicePlane(self._http, server, application, headers)
-        self._events = EventQueue(self._store.root / "events.db", clock)
+        self._events = EventQueue(self._store.root / "events.db", clock, channel)
         self._profile = profile
         runtimes, embedded, accepts = dict(runtimes), dict(embedded or {}), dict(accepts or {})
         activator = Activator(

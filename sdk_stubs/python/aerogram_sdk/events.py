@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -41,10 +43,13 @@ class Subject:
 
 
 class EventQueue:
-    """Shared by all processes of a store. `clock` is the device's own: the server corrects its skew by `sent_at`."""
+    """Shared by all processes of a store. `clock` is the device's own: the server corrects its skew by `sent_at`.
 
-    def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
-        self._path, self._clock = path, clock
+    `channel` is the one that the device follows now; each event is sent under the one it happened on.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], datetime], channel: str | None = None) -> None:
+        self._path, self._clock, self._channel = path, clock, channel
         with suppress(sqlite3.OperationalError):
             self._prepare()
 
@@ -57,6 +62,7 @@ class EventQueue:
             "outcome": outcome,
         }
         event |= {"model": subject.model, "version": subject.version, "variant": subject.variant, **members}
+        event["channel"] = self._channel
         body = json.dumps({name: value for name, value in event.items() if value is not None})
         # An event that cannot be noted, on a full disk say, must not stop what it would have told of.
         with suppress(sqlite3.Error), self._database() as database:
@@ -75,21 +81,30 @@ class EventQueue:
 
     def pending(self) -> list[dict[str, Any]]:
         """Oldest first; none if the queue cannot be read."""
-        with suppress(sqlite3.Error), self._database() as database:
-            return [json.loads(body) for (body,) in database.execute("SELECT body FROM events ORDER BY number")]
-        return []
+        return [event for _, event in self._queued()]
 
     def flush(self, plane: DevicePlane, profile: Mapping[str, Any]) -> int:
         """Send what is queued; how many the server has taken. Stops at the first batch that it does not take."""
         self._drop_too_old()
         sent = 0
-        while batch := fitting(self.pending()[:MOST_PER_BATCH]):
+        while queued := self._queued()[:MOST_PER_BATCH]:
+            channel, oldest = next(groupby(queued, key=itemgetter(0)))
+            batch = fitting([event for _, event in oldest])
             document = {"sent_at": _stamp(self._clock()), "profile": dict(profile), "events": batch}
+            document |= {"channel": channel} if channel else {}
             if not _accepted(plane, gzip.compress(json.dumps(document).encode(), mtime=0)):
                 break
             self._remove([event["id"] for event in batch])
             sent += len(batch)
         return sent
+
+    def _queued(self) -> list[tuple[str | None, dict[str, Any]]]:
+        """Each event with its channel, which stands once for a batch and not in the event."""
+        with suppress(sqlite3.Error), self._database() as database:
+            found = database.execute("SELECT body FROM events ORDER BY number")
+            events = [json.loads(body) for (body,) in found]
+            return [(event.pop("channel", None), event) for event in events]
+        return []
 
     def _drop_too_old(self) -> None:
         with suppress(sqlite3.Error), self._database() as database:

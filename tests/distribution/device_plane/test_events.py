@@ -79,6 +79,12 @@ def test_a_batch_is_accepted_and_appended(device, sink, encoding):
     }
 
 
+@pytest.mark.parametrize(("said", "kept"), [({"channel": "staging"}, "staging"), ({"channel": None}, None), ({}, None)])
+def test_the_channel_of_a_batch_goes_along(device, sink, said, kept):
+    assert post(device, batch(event(), **said)).status == 202
+    assert json.loads(sink.entries[0]["batch"]).get("channel") == kept
+
+
 @pytest.mark.parametrize(
     ("members", "code"),
     [
@@ -164,6 +170,9 @@ def test_every_stage_and_outcome_is_taken(stage, outcome):
         (b"\xff", 400, "body"),
         ({"events": []}, 400, "sent_at"),
         (batch(sent_at="now"), 400, "sent_at"),
+        (batch(channel="Pro duction"), 400, "channel"),
+        (batch(channel=["production"]), 400, "channel"),
+        (batch(channel="c" * 64), 400, "channel"),
         (batch(events={}), 400, "events"),
         (batch(*[event()] * 501), 413, "events"),
         (batch(profile=[]), 400, "profile"),
