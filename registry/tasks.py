@@ -63,7 +63,7 @@ def deliver_due_webhooks() -> None:
     """What was to be tried again, and what a lost message or a killed worker left undone."""
     from registry.services import webhooks  # noqa: PLC0415
 
-    for delivery_id in webhooks.due_deliveries(timezone.now()):
+    for delivery_id in webhooks.claim_due_deliveries(timezone.now()):
         deliver_webhook.delay(delivery_id)
 
 

@@ -410,9 +410,9 @@ class ControlPlane:
     def webhook_deliveries(self, name: str, state: str | None) -> list[dict[str, Any]]:
         return self._list(f"webhooks/{name}/deliveries", {"state": state} if state else None)
 
-    def act_on_webhook(self, name: str, act: str) -> dict[str, Any]:
-        """`test`, `rotate-secret` or `deliveries/{id}/redeliver`."""
-        return self._ask("POST", f"webhooks/{name}/{act}")  # type: ignore[no-any-return]
+    def act_on_webhook(self, name: str, act: str, said: dict[str, Any] | None = None) -> dict[str, Any]:
+        """`test`, `disable`, `rotate-secret` or `deliveries/{id}/redeliver`."""
+        return self._ask("POST", f"webhooks/{name}/{act}", json=said)  # type: ignore[no-any-return]
 
     # -- protection
 

@@ -56,6 +56,18 @@ def change_webhook(server: ControlPlane, *, name: str, url: str, event_types: tu
     return changed
 
 
+@webhook.command("disable")
+@click.argument("name")
+@click.option("--reason", required=True, help="Why; for those who see the list.")
+@verb
+def disable_webhook(server: ControlPlane, *, name: str, reason: str, as_json: bool) -> Any:
+    """Tell NAME nothing any more, nor what waits, until `webhook change`."""
+    disabled = server.act_on_webhook(name, "disable", {"reason": reason})
+    if not as_json:
+        console.print(f"{name} is told nothing until it is changed.")
+    return disabled
+
+
 @webhook.command("delete")
 @click.argument("name")
 @verb

@@ -38,7 +38,7 @@ class ReleaseRequestAdmin(MemberAdmin):
 
     @admin.display(description="state", ordering="state")
     def how(self, row: ReleaseRequest) -> SafeString:
-        return state(row.state)
+        return state("waiting for approval" if row.state == ReleaseRequest.State.WAITING else row.state)
 
     def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
         row: ReleaseRequest = self.find(request, object_id)

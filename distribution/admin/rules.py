@@ -1,12 +1,9 @@
 """A channel's own rules: who must approve, and which versions may not be skipped."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -19,22 +16,9 @@ from distribution.admin.choosing import choose_what_is_live
 from distribution.channel_models import ChannelSettings, DeliveryRules
 from distribution.models import Release
 from registry.admin import access
-from registry.admin.shared import MemberAdmin, refusals_in
-from registry.errors import Stale
+from registry.admin.shared import MemberAdmin, refusals_in, unchanged
 from registry.models import Channel, RegisteredModel, Role
 from registry.services import require_role
-
-Row = TypeVar("Row", ChannelSettings, DeliveryRules)
-
-
-@contextmanager
-def unchanged(request: HttpRequest, row: Row) -> Iterator[Row]:
-    """The row, locked. Raises `Stale` when it is not the one that the page showed."""
-    with transaction.atomic():
-        fresh = type(row)._default_manager.select_for_update().get(pk=row.pk)  # noqa: SLF001 - Django's public name
-        if request.POST.get("row_version") != str(fresh.row_version):
-            raise Stale("expected the rules as they are now, they were changed since the page was opened")
-        yield fresh
 
 
 def people_field(label: str, told: str) -> forms.IntegerField:

@@ -11,6 +11,7 @@ from registry.admin.applications import ApplicationAdmin, ChannelAdmin
 from registry.admin.audit import AuditEntryAdmin
 from registry.admin.device_classes import DeviceClassAdmin
 from registry.admin.versions import ModelVersionAdmin, RegisteredModelAdmin
+from registry.admin.webhooks import WebhookAdmin, WebhookDeliveryAdmin
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -37,4 +38,6 @@ __all__ = [
     "ModelVersionAdmin",
     "RegisteredModelAdmin",
     "UserAdmin",
+    "WebhookAdmin",
+    "WebhookDeliveryAdmin",
 ]

@@ -41,7 +41,7 @@ def applications(request: HttpRequest, role: Role = Role.VIEWER) -> QuerySet[App
 
 
 def member_of(request: HttpRequest) -> bool:
-    """Does the user belong to any application? This and the next two are for the side bar."""
+    """Does the user belong to any application? This and the next three are for the side bar."""
     return holds(request, Role.VIEWER)
 
 
@@ -51,6 +51,10 @@ def may_edit(request: HttpRequest) -> bool:
 
 def may_release(request: HttpRequest) -> bool:
     return holds(request, Role.RELEASER)
+
+
+def may_administer(request: HttpRequest) -> bool:
+    return holds(request, Role.ADMINISTRATOR)
 
 
 def find(request: HttpRequest, rows: QuerySet[Any], pk: object, role: Role, application_path: str) -> Any:

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import get_fields_from_path
+from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -14,11 +15,12 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
 from registry.admin import access
-from registry.errors import DomainError
+from registry.errors import DomainError, Stale
 from registry.models import Application, ModelVersion, Role
 
 # Apps above the registry add what they know of a version here: where it is live, and the way to publish it.
 version_panels: list[Callable[[HttpRequest, ModelVersion], SafeString]] = []
+Row = TypeVar("Row", bound=Model)
 
 
 @contextmanager
@@ -39,10 +41,21 @@ def refusals_told(request: HttpRequest) -> Iterator[None]:
         messages.error(request, str(error))
 
 
+@contextmanager
+def unchanged(request: HttpRequest, row: Row) -> Iterator[Row]:
+    """The row, locked. Raises `Stale` when it is not the one that the page showed."""
+    with transaction.atomic():
+        fresh = type(row)._default_manager.select_for_update().get(pk=row.pk)  # noqa: SLF001 - Django's public name
+        if request.POST.get("row_version") != str(fresh.row_version):  # type: ignore[attr-defined]
+            raise Stale(f"expected {row} as the page showed it, it was changed since the page was opened")
+        yield fresh
+
+
 class MemberAdmin(ModelAdmin):  # type: ignore[misc]
     """Rows of one's own applications only; adding and changing need the roles named, None means nobody."""
 
     application_path: ClassVar[str] = "application"
+    view_role: ClassVar[Role] = Role.VIEWER
     add_role: ClassVar[Role | None] = None
     change_role: ClassVar[Role | None] = None
     delete_role: ClassVar[Role | None] = None
@@ -57,13 +70,13 @@ class MemberAdmin(ModelAdmin):  # type: ignore[misc]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.filter(**{f"{self.application_path}__in": access.applications(request)})
+        return rows.filter(**{f"{self.application_path}__in": access.applications(request, self.view_role)})
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return access.member_of(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return access.holds(request, Role.VIEWER, self._application_id(obj))
+        return access.holds(request, self.view_role, self._application_id(obj))
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         return self.add_role is not None and access.holds(request, self.add_role)
@@ -90,9 +103,9 @@ class MemberAdmin(ModelAdmin):  # type: ignore[misc]
         opts = {"opts": self.opts, "title": title, "has_add_permission": self.has_add_permission(request)}
         return TemplateResponse(request, template, {**frame, **opts, **context}, status=status)
 
-    def find(self, request: HttpRequest, pk: object, role: Role = Role.VIEWER) -> Any:
-        """The row of that id. Raises `Http404` or `NotAllowed`."""
-        return access.find(request, self.model.objects.all(), pk, role, self.application_path)
+    def find(self, request: HttpRequest, pk: object, role: Role | None = None) -> Any:
+        """The row of that id, for who may see it or has the role. Raises `Http404` or `NotAllowed`."""
+        return access.find(request, self.model.objects.all(), pk, role or self.view_role, self.application_path)
 
     def _is_relation(self, path: str) -> bool:
         return bool(get_fields_from_path(self.model, path)[-1].is_relation)

@@ -65,6 +65,7 @@ urlpatterns = [
     path(f"{WEBHOOK}/deliveries", webhooks.DeliveriesView.as_view()),
     path(f"{WEBHOOK}/deliveries/<int:delivery>", webhooks.DeliveryView.as_view()),
     path(f"{WEBHOOK}/deliveries/<int:delivery>/redeliver", webhooks.RedeliverView.as_view()),
+    path(f"{WEBHOOK}/disable", webhooks.DisableWebhookView.as_view()),
     path(f"{WEBHOOK}/rotate-secret", webhooks.RotateSecretView.as_view()),
     path(f"{WEBHOOK}/test", webhooks.TestView.as_view()),
     path("audit-log", audit.WholeAuditLogView.as_view()),

@@ -26,6 +26,10 @@ class WebhookRequest(WebhookChange):
     name = serializers.CharField(max_length=63, validators=[slug_validator])
 
 
+class WebhookDisabling(Body):
+    reason = serializers.CharField(max_length=200)
+
+
 class WebhookSerializer(serializers.ModelSerializer[Webhook]):
     class Meta:
         model = Webhook

@@ -61,6 +61,8 @@ class WebhookDelivery(models.Model):
     attempts = models.PositiveSmallIntegerField(default=0)
     created_at = models.DateTimeField()
     next_attempt_at = models.DateTimeField()
+    # Until then a message of the queue is thought to be on its way to a worker.
+    enqueued_until = models.DateTimeField(null=True, blank=True)
     attempted_at = models.DateTimeField(null=True, blank=True)
     answer_status = models.PositiveSmallIntegerField(null=True, blank=True)
     answer = models.TextField(blank=True)  # its beginning, or why there was none

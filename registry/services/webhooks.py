@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 
 from registry import errors
 from registry.models import Application, AuditEntry, Webhook, WebhookDelivery
@@ -15,6 +15,8 @@ from registry.webhooks.sealing import seal, unseal
 
 # Longer than one attempt can last; a sender that was killed is taken over after it.
 ATTEMPT_LEASE = timedelta(seconds=60)
+# How long a due delivery may wait in the queue before it is announced again: its message may be lost.
+QUEUE_LEASE = timedelta(minutes=5)
 SECRET_OVERLAP = timedelta(hours=24)
 KEPT = timedelta(days=30)
 GONE = 410
@@ -51,6 +53,12 @@ def change_webhook(*, webhook: Webhook, url: str, event_types: Iterable[str], ac
         webhook.url, webhook.event_types, webhook.disabled_reason = url, wanted, ""
         webhook.save(update_fields=["url", "event_types", "disabled_reason"])
         _record(webhook, "change_webhook", actor, now, before=before, after=_told(webhook))
+
+
+def disable_webhook(*, webhook: Webhook, reason: str, actor: str, now: datetime) -> None:
+    """Tell it nothing any more, nor what waits, until it is changed. Raises `WebhookDisabled` when it is so already."""
+    _require_enabled(webhook)
+    _disable(webhook, reason, actor, now)
 
 
 def delete_webhook(*, webhook: Webhook, actor: str, now: datetime) -> None:
@@ -107,7 +115,8 @@ def attempt(*, delivery_id: int, clock: Callable[[], datetime], send: Send = egr
     """Send one message if it is due, and note what came of it. Of two that try, one does."""
     now = clock()
     taken = WebhookDelivery.objects.due(now).filter(pk=delivery_id)
-    if not taken.update(next_attempt_at=now + ATTEMPT_LEASE, attempts=F("attempts") + 1, attempted_at=now):
+    leased = {"next_attempt_at": now + ATTEMPT_LEASE, "enqueued_until": None}
+    if not taken.update(**leased, attempts=F("attempts") + 1, attempted_at=now):
         return
     delivery = WebhookDelivery.objects.select_related("webhook").get(pk=delivery_id)
     webhook = delivery.webhook
@@ -125,12 +134,35 @@ def attempt(*, delivery_id: int, clock: Callable[[], datetime], send: Send = egr
         return
     _failed(delivery, answer.status, answer.text, clock())
     if answer.status == GONE:
-        _disable(webhook, f"it answered {GONE}: gone", clock())
+        _disable(webhook, f"it answered {GONE}: gone", "system:webhooks", clock())
 
 
-def due_deliveries(now: datetime) -> list[int]:
-    """What a lost message, a retry or a killed sender left to do; oldest first, a bounded number at a time."""
-    return list(WebhookDelivery.objects.due(now).order_by("next_attempt_at").values_list("pk", flat=True)[:500])
+def claim_due_deliveries(now: datetime) -> list[int]:
+    """What a lost message, a retry or a killed sender left to do; oldest first, a bounded number at a time.
+
+    Who asks announces them; they are claimed for `QUEUE_LEASE`, so that nobody announces them at every look while no
+    worker is there to take them.
+    """
+    unclaimed = Q(enqueued_until=None) | Q(enqueued_until__lte=now)
+    with transaction.atomic():
+        rows = WebhookDelivery.objects.due(now).filter(unclaimed).order_by("next_attempt_at")
+        found = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True)[:500])
+        WebhookDelivery.objects.filter(pk__in=found).update(enqueued_until=now + QUEUE_LEASE)
+    return found
+
+
+def headers_sent(delivery: WebhookDelivery) -> dict[str, str]:
+    """The headers of the last attempt, made again; without a signature that a replaced secret made. None sent: none."""
+    at, webhook = delivery.attempted_at, delivery.webhook
+    if at is None:
+        return {}
+    is_replaced = webhook.previous_until is not None and at <= webhook.previous_until - SECRET_OVERLAP
+    try:
+        keys = [] if is_replaced else _secrets(webhook, at)
+    except errors.SecretUnreadable:
+        keys = []
+    found = messages.headers(str(delivery.message_id), at, delivery.body, keys)
+    return {name: value for name, value in found.items() if value}
 
 
 def forget_deliveries(now: datetime) -> int:
@@ -179,11 +211,11 @@ def _note(delivery: WebhookDelivery, state: str, status: int | None, text: str) 
     delivery.save(update_fields=["state", "answer_status", "answer", "next_attempt_at"])
 
 
-def _disable(webhook: Webhook, reason: str, now: datetime) -> None:
+def _disable(webhook: Webhook, reason: str, actor: str, now: datetime) -> None:
     with transaction.atomic():
         webhook.disabled_reason = reason
         webhook.save(update_fields=["disabled_reason"])
-        _record(webhook, "disable_webhook", "system:webhooks", now, reason=reason)
+        _record(webhook, "disable_webhook", actor, now, reason=reason)
 
 
 def _require_enabled(webhook: Webhook) -> None:

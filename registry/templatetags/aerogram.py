@@ -41,6 +41,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "too_large": ("too large for a patch", "calm"),
     "enrolled": ("enrolled", "good"),
     "invited": ("invited", "busy"),
+    "told of events": ("told of events", "good"),
+    "disabled": ("disabled", "bad"),
+    "delivered": ("delivered", "good"),
 }
 
 

@@ -67,6 +67,7 @@ NEEDED = {
     ("GET", f"{WEBHOOK}/deliveries"): ADMINISTRATOR,
     ("GET", f"{WEBHOOK}/deliveries/{{delivery}}"): ADMINISTRATOR,
     ("POST", f"{WEBHOOK}/deliveries/{{delivery}}/redeliver"): ADMINISTRATOR,
+    ("POST", f"{WEBHOOK}/disable"): ADMINISTRATOR,
     ("POST", f"{WEBHOOK}/rotate-secret"): ADMINISTRATOR,
     ("POST", f"{WEBHOOK}/test"): ADMINISTRATOR,
     ("GET", f"{APPLICATION}/models"): VIEWER,

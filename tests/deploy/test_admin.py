@@ -32,8 +32,10 @@ from registry.models import (
     PublishRequest,
     Role,
     Upload,
+    Webhook,
+    WebhookDelivery,
 )
-from registry.services import grant
+from registry.services import grant, webhooks
 from registry.services.models import create_model
 from tests import factories
 from tests.deploy.test_cli_device_classes import EVERY_CONDITION
@@ -63,6 +65,7 @@ def filled():
     distribution_services.engage_kill_switch(**told)
     approvals.cancel(request=approvals.request_lift(**told), actor="ada", now=NOW)
     with_rules(version)
+    with_webhook(app)
     with_experiment(version)
     return version
 
@@ -72,6 +75,13 @@ def with_experiment(version):
     arms = [{"name": "one", "version": version.number, "control": True}, {"name": "other", "version": version.number}]
     told = {"channel": version.model.application.channels.get(), "model": version.model, "actor": "ada", "now": NOW}
     return experiment_services.create(slug="same", kind="aa", arms=arms, **told)
+
+
+def with_webhook(app):
+    row, _ = webhooks.create_webhook(
+        application=app, name="ops", url="https://hooks.example.com/", event_types=[], actor="ada", now=NOW
+    )
+    webhooks.send_test(webhook=row, actor="ada", now=NOW)
 
 
 def with_rules(version):
@@ -173,6 +183,16 @@ MINIMUM = {
     "registry_application_change": Role.VIEWER,
     "registry_auditentry_changelist": Role.VIEWER,
     "registry_auditentry_change": Role.VIEWER,
+    "registry_webhook_changelist": Role.ADMINISTRATOR,
+    "registry_webhook_add": Role.ADMINISTRATOR,
+    "registry_webhook_change": Role.ADMINISTRATOR,
+    "registry_webhook_edit": Role.ADMINISTRATOR,
+    "registry_webhook_rotate": Role.ADMINISTRATOR,
+    "registry_webhook_disable": Role.ADMINISTRATOR,
+    "registry_webhook_deliveries": Role.ADMINISTRATOR,
+    "registry_webhook_delete": Role.ADMINISTRATOR,
+    "registry_webhookdelivery_changelist": Role.ADMINISTRATOR,
+    "registry_webhookdelivery_change": Role.ADMINISTRATOR,
     "distribution_release_changelist": Role.VIEWER,
     "distribution_release_add": Role.RELEASER,
     "distribution_release_roll_back": Role.RELEASER,
@@ -231,6 +251,7 @@ NOBODY = {  # addresses that Django makes for every model; nobody but a superuse
         "registry_channel": ("delete",),
         "registry_application": ("delete",),
         "registry_auditentry": ("add", "delete"),
+        "registry_webhookdelivery": ("add", "delete"),
         "distribution_release": ("delete",),
         "distribution_killswitch": ("delete",),
         "distribution_releaserequest": ("add", "delete"),
@@ -276,6 +297,7 @@ def test_every_address_of_the_admin_has_a_line_in_the_table():
 
 ROW_PAGES = {"change", "delete", "work", "yank", "way", "lift", "steer", "recipes", "rebuild", "override", "compare"}
 ROW_PAGES |= {"gates", "profiles", "progress", "standing", *(verb.replace("_", "-") for verb in SAID_BY)}
+ROW_PAGES |= {"edit", "rotate", "disable", "deliveries"}
 
 
 def status_of(client, name, version):
@@ -286,6 +308,8 @@ def status_of(client, name, version):
         "registry_channel": Channel.objects.first(),
         "registry_application": version.model.application,
         "registry_auditentry": AuditEntry.objects.filter(application=version.model.application.slug).first(),
+        "registry_webhook": Webhook.objects.first(),
+        "registry_webhookdelivery": WebhookDelivery.objects.first(),
         "distribution_release": Release.objects.first(),
         "distribution_killswitch": KillSwitch.objects.first(),
         "distribution_releaserequest": ReleaseRequest.objects.first(),

@@ -44,7 +44,7 @@ class TestApprovals:
         row = ChannelSettings.objects.get()
         form = {**self.FORM, "row_version": row.row_version - 1}
         page = administrator.post(url(ChannelSettings, "change", row.pk), form).content.decode()
-        assert "were changed since the page was opened" in page
+        assert "was changed since the page was opened" in page
         row.refresh_from_db()
         assert row.approvals_required == 0
 

@@ -238,14 +238,47 @@ class TestDeliveries:
         (delivery,) = told(application)
         nobody = Receiving()
         attempt(delivery, nobody, NOW - timedelta(seconds=1))
-        assert (nobody.sent, webhooks.due_deliveries(NOW)) == ([], [delivery.pk])
+        assert (nobody.sent, webhooks.claim_due_deliveries(NOW)) == ([], [delivery.pk])
+
+    def test_while_no_worker_is_there_each_is_announced_now_and_then(self, application, webhook):
+        (delivery,) = told(application)
+        looks = [NOW + timedelta(seconds=10 * number) for number in range(31)]
+        announced = [at - NOW for at in looks if webhooks.claim_due_deliveries(at)]
+        assert announced == [timedelta(0), webhooks.QUEUE_LEASE]
+        attempt(delivery, Receiving(500), looks[-1])
+        due = delivery.next_attempt_at
+        assert webhooks.claim_due_deliveries(due) == [delivery.pk], "what is to be tried again is not held by a claim"
+
+    def test_what_is_disabled_is_told_nothing_until_it_is_changed(self, application, webhook):
+        (delivery,) = told(application)
+        webhooks.disable_webhook(webhook=webhook, reason="moving house", actor="ada", now=NOW)
+        with pytest.raises(errors.WebhookDisabled):
+            webhooks.disable_webhook(webhook=webhook, reason="again", actor="ada", now=NOW)
+        assert told(application, "release 2") == []
+        attempt(delivery, Receiving(), NOW)
+        assert (delivery.state, delivery.answer) == ("failed", "moving house")
+        entry = AuditEntry.objects.first()
+        assert (entry.verb, entry.actor, entry.reason) == ("disable_webhook", "ada", "moving house")
+        webhooks.change_webhook(webhook=webhook, url=URL, event_types=[], actor="ada", now=NOW)
+        assert len(told(application, "release 3")) == 1
+
+    def test_the_headers_of_the_last_attempt_can_be_shown(self, application, webhook):
+        (delivery,) = told(application)
+        assert webhooks.headers_sent(delivery) == {}
+        receiving = Receiving(200)
+        attempt(delivery, receiving, NOW)
+        ((_, headers, _),) = receiving.sent
+        assert webhooks.headers_sent(delivery) == headers
+        webhooks.rotate_secret(webhook=delivery.webhook, actor="ada", now=NOW)
+        shown = webhooks.headers_sent(delivery)
+        assert shown == {name: value for name, value in headers.items() if name != "webhook-signature"}
 
     def test_a_sender_that_was_killed_is_taken_over_with_the_same_id(self, application, webhook):
         (delivery,) = told(application)
         killed = Receiving(KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             attempt(delivery, killed, NOW)
-        assert webhooks.due_deliveries(NOW + timedelta(seconds=59)) == []
+        assert webhooks.claim_due_deliveries(NOW + timedelta(seconds=59)) == []
         second = Receiving(204)
         attempt(delivery, second, NOW + timedelta(seconds=60))
         assert second.sent[0][1]["webhook-id"] == killed.sent[0][1]["webhook-id"] == str(delivery.message_id)

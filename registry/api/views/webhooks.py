@@ -12,6 +12,7 @@ from registry.api.webhook_serializers import (
     NewWebhookSerializer,
     SecretSerializer,
     WebhookChange,
+    WebhookDisabling,
     WebhookRequest,
     WebhookSerializer,
 )
@@ -91,6 +92,22 @@ class WebhookView(OneWebhookView):
         with self.unchanged(request, self.found(webhook)) as row:
             webhooks.delete_webhook(webhook=row, actor=self.actor(request), now=timezone.now())
         return Response(status=204)
+
+
+class DisableWebhookView(OneWebhookView):
+    verbs = {
+        "POST": Verb(
+            summary="Tell it nothing any more, nor what waits, until it is changed",
+            role=Role.ADMINISTRATOR,
+            body=WebhookDisabling,
+            answer=WebhookSerializer,
+        )
+    }
+
+    def post(self, request: Request, webhook: str) -> Response:
+        row, wanted = self.found(webhook), self.body(request)
+        webhooks.disable_webhook(webhook=row, actor=self.actor(request), now=timezone.now(), **wanted)
+        return self.shown(request, row)
 
 
 class RotateSecretView(OneWebhookView):
