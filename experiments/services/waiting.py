@@ -42,7 +42,10 @@ def plan_advice(experiment: Experiment, now: datetime) -> Advice:
 
 
 def is_at_the_end(experiment: Experiment) -> bool:
-    """No step follows, and it is no rollout that has reached everybody, which would be completed."""
+    """No step follows, and it is no rollout that has reached everybody, which would be completed.
+
+    One that is halted for a class has not: completed, its treatment would be that class' current release too.
+    """
     phase = experiment.phase
     is_whole = phase is not None and phase.percent_bp == BUCKETS and experiment.kind == Kind.ROLLOUT
-    return experiment.next_step is None and not is_whole
+    return experiment.next_step is None and (not is_whole or bool(experiment.halted_classes))

@@ -57,6 +57,18 @@ def test_a_good_release_reaches_everybody_and_becomes_current_by_itself(lab, ana
     assert AuditEntry.objects.filter(verb="advance_experiment", actor=services.SCHEDULE).count() == 3
 
 
+def test_a_rollout_that_is_halted_for_a_class_is_not_completed_by_itself(lab, analysis, rollout):
+    """It would make the version current for everybody, the halted class first of all."""
+    lab.do("ramp", rollout, to_bp=10_000)
+    lab.do("halt", rollout, device_class="everything-else")
+    assert at(lab, rollout, days=10) == 10_000
+    assert (rollout.state, rollout.halted_classes) == (State.RUNNING, ["everything-else"])
+    lab.do("resume", rollout)
+    lab.do("approve", rollout, "grace")
+    assert at(lab, rollout) is None
+    assert rollout.state == State.COMPLETED
+
+
 def test_without_any_analysis_no_step_is_left(lab, rollout):
     assert at(lab, rollout, days=365) == 1000
     with pytest.raises(errors.StepUnmet, match="sample: 0 of 100 units in the smallest arm; verdict: inconclusive"):
