@@ -11,5 +11,5 @@
 | `combining`   | over phases, over device classes; small classes in tiers                          |
 | `planning`    | what can be seen with so many units                                               |
 
-Only the worker imports them: scipy costs a second and 50 MB, which no web process should pay.
+Those that import scipy are for the worker alone: it costs a second and 50 MB, which no web process should pay.
 """

@@ -9,8 +9,10 @@ The probability that the bound is wrong at *any* look is at most alpha, once the
 from __future__ import annotations
 
 from math import inf, log, log1p, sqrt
+from typing import TYPE_CHECKING
 
-from experiments.statistics.estimates import Estimate
+if TYPE_CHECKING:  # the widths are for web processes too, which shall not import scipy
+    from experiments.statistics.estimates import Estimate
 
 LEAST_UNITS_PER_ARM = 200
 LEAST_POOLED_EVENTS = 20
