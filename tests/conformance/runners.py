@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from sdk_stubs.kotlin import build as kotlin_build
+
 SDKS = Path(__file__).parents[2] / "sdk_stubs"
 
 
@@ -17,8 +20,26 @@ def python() -> list[str]:
     return [sys.executable, str(SDKS / "python/decide.py")]
 
 
+def kotlin() -> list[str]:
+    return kotlin_runner("DecideKt")
+
+
+def kotlin_runner(main_class: str) -> list[str]:
+    """Compiled by the first test that asks. What it takes is in Debian; in CI as root it is installed."""
+    if os.environ.get("CI") and os.geteuid() == 0:
+        packages = {"java": "openjdk-17-jre-headless", "npm": "npm"}
+        missing = [package for name, package in packages.items() if shutil.which(name) is None]
+        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]) if missing else ():
+            subprocess.run(["apt-get", *command], check=True, capture_output=True)
+    try:
+        return kotlin_build.runner(main_class)
+    except kotlin_build.ToolMissing as missing:
+        lacking(f"{missing} to compile Kotlin")
+        raise
+
+
 # A command to which the file's path is appended. One that needs a tool that is not there skips or fails by `lacking`.
-RUNNERS: dict[str, Callable[[], list[str]]] = {"python": python}
+RUNNERS: dict[str, Callable[[], list[str]]] = {"python": python, "kotlin": kotlin}
 
 
 def lacking(what: str) -> None:
