@@ -1,12 +1,20 @@
-"""What experiments ask of distribution: see `experiments.delivery`, which hands it down without an import upwards."""
+"""What experiments ask of distribution: see `experiments.delivery`, which hands it down without an import upwards.
 
+And what distribution tells them: which release devices have now.
+"""
+
+import logging
 from datetime import datetime
 
 from distribution import services
 from distribution.delivery_rules import unit_key
-from distribution.models import Release
+from distribution.models import KillSwitch, Release
 from distribution.release_checks import require_shippable
+from experiments.services import follow, rollouts_behind
+from registry.errors import DomainError
 from registry.models import Application, Channel, ModelVersion, RegisteredModel
+
+logger = logging.getLogger(__name__)
 
 
 class ArmDelivery:
@@ -36,6 +44,15 @@ class ArmDelivery:
         if self.current_version(channel, version.model) != version:
             services.release_approved(channel=channel, version=version, actor=actor, now=now, reason=reason)
 
+    def served_version(self, channel: Channel, model: RegisteredModel) -> ModelVersion | None:
+        releases = Release.objects.to_channel().filter(channel=channel, model_version__model=model)
+        served = releases.filter(model_version__yanked_at=None, live_revision__isnull=False)
+        last = served.select_related("model_version").first()
+        return last.model_version if last else None
+
+    def is_stopped(self, channel: Channel, model: RegisteredModel) -> bool:
+        return KillSwitch.objects.filter(channel=channel, model=model, lifted_at=None).exists()
+
     def approvals_required(self, channel: Channel) -> int:
         return services.settings_of(channel).approvals_required
 
@@ -44,3 +61,34 @@ class ArmDelivery:
 
     def request_publish(self, application: Application, reason: str, now: datetime) -> None:
         services.request_publish(application, reason, now)
+
+
+def follow_releases(application: Application, now: datetime) -> None:
+    """Let rollouts have what devices got last as their control. A release that still waits is no control yet.
+
+    Each by itself: one that fails, or was changed meanwhile, is tried again after the next publish.
+    """
+    live = Release.objects.filter(channel__application=application, state=Release.State.LIVE)
+    for release in live.select_related("channel", "model_version__model"):
+        version = release.model_version
+        if not _is_newest(release):
+            continue
+        for experiment in rollouts_behind(release.channel, version):
+            told = f"{release} is what devices have now" + (f": {release.reason}" if release.reason else "")
+            try:
+                follow(
+                    experiment=experiment,
+                    version=version,
+                    actor=release.released_by,
+                    now=now,
+                    reason=told,
+                    row_version=experiment.row_version,
+                )
+            except DomainError as error:
+                logger.warning("rollout left behind: experiment=%s release=%s error=%s", experiment, release, error)
+
+
+def _is_newest(release: Release) -> bool:
+    """No other was released since and waits for its signature."""
+    later = Release.objects.to_channel().filter(channel=release.channel, pk__gt=release.pk)
+    return not later.filter(model_version__model=release.model_version.model, model_version__yanked_at=None).exists()

@@ -5,7 +5,8 @@ Order of writes, each able to be the last one before a power cut:
     2. releases-<channel>, snapshot               immutable, named by version, unseen by anybody
     3. the Revision row, committed                a fence: from here on an older publisher must not write
     4. timestamp.json, replaced atomically        devices see the new revision, whole
-    5. which releases are live                    only now devices see them
+    5. which releases are live, and with them     only now devices see them; what follows is published
+       the controls of rollouts                   by the next run
     6. the requests marked as consumed            until then the next run publishes again
 
 Killed anywhere, the tree is at the old revision or the new one. Numbers start above both the rows and the tree, so
@@ -24,6 +25,7 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Tar
 
 from distribution import errors
 from distribution.announcing import announce_releases
+from distribution.arms import follow_releases
 from distribution.channel_publishing import ChannelPublisher
 from distribution.models import Release, Revision, SignedDocument, TrustRole
 from distribution.revision_hints import announce_revision
@@ -66,6 +68,7 @@ def publish_application(application: Application, *, clock: Clock) -> Revision |
             run.flip(revision)
             announce_revision(application.slug, revision.number)
         run.settle(clock())
+        follow_releases(application, clock())
         PublishRequest.objects.filter(pk__in=requests).update(consumed_at=clock())
         return revision
 

@@ -36,7 +36,7 @@ def announce_hold(experiment: Experiment, reasons: Sequence[str], now: datetime)
 def _event_type(verb: str, state: str) -> str | None:
     if verb == Verb.START:
         return _STARTED if state == State.RUNNING else None
-    if verb == Verb.ADVANCE and state == State.COMPLETED:
+    if verb in (Verb.ADVANCE, Verb.FOLLOW) and state == State.COMPLETED:
         return _TOLD_OF[Verb.COMPLETE]
     return _TOLD_OF.get(Verb(verb)) if verb in set(Verb) else None
 

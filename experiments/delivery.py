@@ -23,6 +23,14 @@ class Delivery(Protocol):
         """Release it to the whole channel, unless it is current already."""
         ...
 
+    def served_version(self, channel: Channel, model: RegisteredModel) -> ModelVersion | None:
+        """Of the versions in use the one that devices had last as their release; None: the embedded model."""
+        ...
+
+    def is_stopped(self, channel: Channel, model: RegisteredModel) -> bool:
+        """Whether a kill switch sends every device to the model embedded in its app."""
+        ...
+
     def approvals_required(self, channel: Channel) -> int:
         """How many other people must approve what the channel gets."""
         ...

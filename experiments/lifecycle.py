@@ -23,9 +23,11 @@
 | rollback     | running, paused, halted                   | rolled_back | releaser   |                                |
 | complete     | running, paused                           | completed   | releaser   | `stopped` without a winner     |
 | archive      | draft, rolled_back, completed, stopped    | archived    | editor     |                                |
+| follow       | running, paused, halted                   | the same    | releaser   | said by nobody; or `completed` |
 
 Whatever is not in the table is refused. `halt` and `rollback` need one person and no approval: stopping is always
-possible. What the server does by itself it does under these same rules.
+possible. What the server does by itself it does under these same rules. `follow` is what a rollout does when its
+channel's release is another: that becomes its control, or ends it where it is the treatment itself.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ class Verb(StrEnum):
     ROLLBACK = "rollback"
     COMPLETE = "complete"
     ARCHIVE = "archive"
+    FOLLOW = "follow"
 
 
 S, V = State, Verb
@@ -89,6 +92,8 @@ ROLES = {verb: "editor" if verb in {V.EDIT, V.SUBMIT, V.ARCHIVE} else "releaser"
 OF_ANOTHER_PERSON = frozenset({V.APPROVE, V.APPROVE_STEP})
 # What nobody need approve, whatever waits for approval.
 OF_ONE_PERSON = frozenset({V.HALT, V.ROLLBACK})
+# What no person says: it comes of what was released.
+OF_NOBODY = frozenset({V.FOLLOW})
 
 # (verb, from) -> the states it may lead to.
 TRANSITIONS: dict[tuple[Verb, State], frozenset[State]] = {
@@ -111,6 +116,7 @@ TRANSITIONS: dict[tuple[Verb, State], frozenset[State]] = {
     **{(V.ROLLBACK, state): frozenset({S.ROLLED_BACK}) for state in _STARTED},
     **{(V.COMPLETE, state): frozenset({S.COMPLETED, S.STOPPED}) for state in _ACTIVE},
     **{(V.ARCHIVE, state): frozenset({S.ARCHIVED}) for state in (S.DRAFT, S.ROLLED_BACK, S.COMPLETED, S.STOPPED)},
+    **{(V.FOLLOW, state): frozenset({state, S.COMPLETED}) for state in _STARTED},
 }
 
 
@@ -128,5 +134,5 @@ def require(verb: Verb, state: str) -> frozenset[State]:
 
 
 def verbs_of(state: str) -> list[Verb]:
-    """What may be said now, in the order of the table."""
-    return [verb for verb in Verb if (verb, State(state)) in TRANSITIONS]
+    """What a person may say now, in the order of the table."""
+    return [verb for verb in Verb if (verb, State(state)) in TRANSITIONS and verb not in OF_NOBODY]

@@ -1,20 +1,23 @@
 """When a plan goes on to its next step, and what it waits for until then. Pure.
 
-| condition of the present step                       | asked for of     | not met    |
-|-----------------------------------------------------|------------------|------------|
-| it was held for `hold_seconds`                      | every step       | `time`     |
-| the smallest arm of the phase has `min_units` units | monitored steps  | `sample`   |
-| the latest analysis says `advance`                  | monitored steps  | `verdict`  |
-| enough other people approved                        | where it says so | `approval` |
-| a step follows, or a rollout has reached everybody  | every step       | `end`      |
+| condition of the present step                       | asked for of     | not met       |
+|-----------------------------------------------------|------------------|---------------|
+| it was held for `hold_seconds`                      | every step       | `time`        |
+| the smallest arm of the phase has `min_units` units | monitored steps  | `sample`      |
+| the latest analysis says `advance`                  | monitored steps  | `verdict`     |
+| enough other people approved                        | where it says so | `approval`    |
+| a step follows, or a rollout has reached everybody  | every step       | `end`         |
+| no kill switch keeps every device from every arm    | every step       | `kill_switch` |
 
 All at once: time alone never advances. Without an analysis nothing is concluded, so that silence holds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import ceil
 from typing import NamedTuple
 
 from experiments.policy import Action
@@ -38,6 +41,7 @@ class Condition(StrEnum):
     VERDICT = "verdict"
     APPROVAL = "approval"
     END = "end"
+    KILL_SWITCH = "kill_switch"
 
 
 class Unmet(NamedTuple):
@@ -57,26 +61,60 @@ class PlanStep(NamedTuple):
     approvals_lacking: int
 
 
+class Lacking(NamedTuple):
+    """What is missing before the plan goes on, for whoever counts: 0, None and False where nothing is.
+
+    `seconds` of time, `units` in the smallest arm, `approvals` of people; `verdict`: the one that is in the way.
+    """
+
+    seconds: int = 0
+    units: int = 0
+    verdict: Action | None = None
+    approvals: int = 0
+    step: bool = False
+    is_stopped: bool = False
+
+
 class Advice(NamedTuple):
-    """`next_action_at`: when the time condition is met, None when it is."""
+    """`unmet`: what is lacking, in words. `next_action_at`: when the time condition is met, None when it is."""
 
     unmet: tuple[Unmet, ...]
     next_action_at: datetime | None
+    lacking: Lacking
 
 
-def advise(step: PlanStep, *, since: datetime, now: datetime, standing: Standing, is_at_the_end: bool) -> Advice:
-    """Every condition that is not met; the plan goes on when there is none."""
-    unmet: list[Unmet] = []
+def advise(
+    step: PlanStep,
+    *,
+    since: datetime,
+    now: datetime,
+    standing: Standing,
+    is_at_the_end: bool,
+    is_stopped: bool = False,
+) -> Advice:
+    """Every condition that is not met; the plan goes on when there is none. `is_stopped`: by a kill switch."""
     due = since + timedelta(seconds=step.hold_seconds)
-    if now < due:
-        unmet.append(Unmet(Condition.TIME, f"until {due:%Y-%m-%dT%H:%M:%SZ}"))
-    if step.monitored and standing.units < step.min_units:
-        told = f"{standing.units} of {step.min_units} units in the smallest arm"
-        unmet.append(Unmet(Condition.SAMPLE, told))
-    if step.monitored and standing.verdict is not Action.ADVANCE:
-        unmet.append(Unmet(Condition.VERDICT, f"{standing.verdict} ({', '.join(standing.reasons) or 'no reason'})"))
-    if step.approvals_lacking:
-        unmet.append(Unmet(Condition.APPROVAL, f"{step.approvals_lacking} more must approve"))
-    if is_at_the_end:
-        unmet.append(Unmet(Condition.END, "no step follows: complete it or set another percentage"))
-    return Advice(tuple(unmet), due if now < due else None)
+    lacking = Lacking(
+        seconds=max(0, ceil((due - now).total_seconds())),
+        units=max(0, step.min_units - standing.units) if step.monitored else 0,
+        verdict=standing.verdict if step.monitored and standing.verdict is not Action.ADVANCE else None,
+        approvals=step.approvals_lacking,
+        step=is_at_the_end,
+        is_stopped=is_stopped,
+    )
+    return Advice(tuple(_unmet(lacking, step, standing, due)), due if lacking.seconds else None, lacking)
+
+
+def _unmet(lacking: Lacking, step: PlanStep, standing: Standing, due: datetime) -> Iterator[Unmet]:
+    if lacking.seconds:
+        yield Unmet(Condition.TIME, f"until {due:%Y-%m-%dT%H:%M:%SZ}")
+    if lacking.units:
+        yield Unmet(Condition.SAMPLE, f"{standing.units} of {step.min_units} units in the smallest arm")
+    if lacking.verdict:
+        yield Unmet(Condition.VERDICT, f"{standing.verdict} ({', '.join(standing.reasons) or 'no reason'})")
+    if lacking.approvals:
+        yield Unmet(Condition.APPROVAL, f"{step.approvals_lacking} more must approve")
+    if lacking.step:
+        yield Unmet(Condition.END, "no step follows: complete it or set another percentage")
+    if lacking.is_stopped:
+        yield Unmet(Condition.KILL_SWITCH, "every device runs the model embedded in its app")

@@ -51,6 +51,7 @@ def promote(server: ControlPlane, *, model: str, source: str, channel: str, reas
     answer = server.promote(channel, model, source, reason)
     if not as_json:
         console.print(f"{model} version {answer['version']} goes from {source} to {channel}.")
+        views.print_warnings(console, answer["warnings"])
     return answer
 
 

@@ -270,8 +270,9 @@ def _released(
     server: ControlPlane, release: dict[str, Any], *, wait: bool, timeout_seconds: float, as_json: bool
 ) -> dict[str, Any]:
     if wait:
-        release = server.wait_until_live(release["channel"], release["id"], timeout_seconds=timeout_seconds)
+        release |= server.wait_until_live(release["channel"], release["id"], timeout_seconds=timeout_seconds)
     if not as_json:
+        views.print_warnings(console, release["warnings"])
         told = f"{release['model']} version {release['version']} on {release['channel']}: {release['state']}"
         console.print(told + (f" in revision {release['live_revision']}" if release["live_revision"] else ""))
     return release

@@ -18,6 +18,11 @@ STATE_STYLE |= dict.fromkeys(("waiting", "queued"), "dim")
 LEAST_SHOWN = 0.001
 
 
+def print_warnings(console: Console, warnings: list[str]) -> None:
+    for told in warnings:
+        console.print(f"[yellow]{escape(told)}.[/yellow]")
+
+
 @contextmanager
 def transfer(console: Console, *, quiet: bool, files: list[Path | None]) -> Iterator[Callable[[int], None]]:
     """A bar over the bytes of all files together."""

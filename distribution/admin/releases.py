@@ -16,6 +16,7 @@ from distribution import approvals, preview, services
 from distribution.admin import explain
 from distribution.admin.choosing import Choice, choose_version, choose_what_is_live
 from distribution.models import Release
+from experiments.services import kept_apart
 from registry.admin import access
 from registry.admin.shared import MemberAdmin, refusals_in
 from registry.errors import DomainError, NotAllowed
@@ -113,6 +114,7 @@ class ReleaseAdmin(MemberAdmin):
             if publish_at is None and not services.settings_of(channel).approvals_required:
                 made = services.publish(channel=channel, version=version, **told)
                 messages.success(request, f"{version} is released to {channel}. Devices get it once it is signed.")
+                _tell_who_does_not_get_it(request, made)
                 return redirect("admin:distribution_release_change", made.pk)
             asked = approvals.request_release(channel=channel, version=version, publish_at=publish_at, **told)
             messages.info(request, f"{asked} is {asked.state}.")
@@ -158,6 +160,7 @@ class ReleaseAdmin(MemberAdmin):
                 reason=form.cleaned_data["reason"],
             )
             messages.success(request, f"{channel} goes back to {made.model_version}.")
+            _tell_who_does_not_get_it(request, made)
             return made
         return None
 
@@ -187,6 +190,11 @@ class ReleaseAdmin(MemberAdmin):
     def way_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The part of the page that changes until devices have the release."""
         return self.page(request, "distribution/_way.html", "", **_way(request, self.find(request, pk)))
+
+
+def _tell_who_does_not_get_it(request: HttpRequest, made: Release) -> None:
+    for told in kept_apart(made.channel, made.model_version):
+        messages.warning(request, f"{told}.")
 
 
 def _why_not(choice: Choice) -> str:

@@ -25,7 +25,7 @@ from distribution.api.channel_serializers import (
     TestDeviceRequest,
     TestDeviceSerializer,
 )
-from distribution.api.serializers import ReleaseSerializer
+from distribution.api.serializers import ReleasedSerializer
 from distribution.channel_models import DeliveryRules, ReleaseRequest, TestDevice
 from distribution.invitations import enrolment_url, qr_svg
 from registry.api.access import find_channel, find_model, find_version
@@ -154,7 +154,7 @@ class PromoteView(NounView):
             summary="Release here what another channel's devices have",
             role=Role.RELEASER,
             body=PromoteRequest,
-            answer=ReleaseSerializer,
+            answer=ReleasedSerializer,
             status=201,
             idempotent=True,
         )

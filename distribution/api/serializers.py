@@ -4,6 +4,7 @@ from rest_framework import serializers
 
 from distribution.decision import Outcome
 from distribution.models import KillSwitch, Release, Revision
+from experiments.services import kept_apart
 from registry.api.pages import PageQuery
 from registry.api.serializers import Body
 
@@ -42,6 +43,18 @@ class ReleaseSerializer(serializers.ModelSerializer[Release]):
             "released_at",
             "live_revision",
         ]
+
+
+class ReleasedSerializer(ReleaseSerializer):
+    """The answer to whoever just released something."""
+
+    warnings = serializers.SerializerMethodField(help_text="Units that do not get it: of experiments, and held back.")
+
+    class Meta(ReleaseSerializer.Meta):
+        fields = [*ReleaseSerializer.Meta.fields, "warnings"]
+
+    def get_warnings(self, row: Release) -> list[str]:
+        return kept_apart(row.channel, row.model_version)
 
 
 class ReleaseQuery(PageQuery):

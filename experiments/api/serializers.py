@@ -249,7 +249,24 @@ class ArmStatusSerializer(serializers.Serializer[Any]):
     control = serializers.BooleanField()
     ranges = serializers.ListField(child=BucketRange())
     expected_share = serializers.FloatField()
-    units = serializers.IntegerField(help_text="Heard of in the present phase.")
+    units = serializers.IntegerField(help_text="Assigned in the present phase, as of the last look.")
+    activated = serializers.IntegerField(help_text="Of these, run the arm's version.")
+    failed = serializers.IntegerField(help_text="Of these, reported a failure that they did not overcome.")
+    lost = serializers.IntegerField(help_text="Of these, went silent on the way.")
+    heard_at = serializers.DateTimeField(allow_null=True, help_text="When one of them reported last.")
+
+
+class LackingSerializer(serializers.Serializer[Any]):
+    """0, null and false where nothing is lacking."""
+
+    seconds = serializers.IntegerField(help_text="Of the step's time.")
+    units = serializers.IntegerField(help_text="In the smallest arm.")
+    verdict = serializers.ChoiceField(
+        choices=[action.value for action in Action], allow_null=True, help_text="The one that is in the way."
+    )
+    approvals = serializers.IntegerField(help_text="Of other people, to leave the step.")
+    step = serializers.BooleanField(help_text="No step follows.")
+    is_stopped = serializers.BooleanField(help_text="By a kill switch.")
 
 
 class StatusSerializer(serializers.Serializer[Any]):
@@ -258,12 +275,14 @@ class StatusSerializer(serializers.Serializer[Any]):
     awaiting = serializers.CharField(allow_blank=True)
     halted_classes = serializers.ListField(child=serializers.CharField())
     phase = serializers.IntegerField(allow_null=True)
+    phase_since = serializers.DateTimeField(allow_null=True)
     percent_bp = serializers.IntegerField(allow_null=True)
     step = serializers.IntegerField(allow_null=True)
     steps = serializers.IntegerField()
     step_since = serializers.DateTimeField(allow_null=True)
     decision = serializers.ChoiceField(choices=[action.value for action in Action])
     reasons = serializers.ListField(child=serializers.CharField())
+    lacking = LackingSerializer(allow_null=True, help_text="Before the plan goes on; null while it does not run.")
     analysed_at = serializers.DateTimeField(allow_null=True)
     next_action_at = serializers.DateTimeField(allow_null=True)
     arms = ArmStatusSerializer(many=True)

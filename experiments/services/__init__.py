@@ -14,9 +14,10 @@ from experiments.services.exceptions import (
     set_override,
     told_holdback,
 )
+from experiments.services.following import follow, rollouts_behind, withdraw
 from experiments.services.previewing import Preview, preview
 from experiments.services.ramping import advance, ramp, rerandomise, supersede
-from experiments.services.reading import changes, explain, layer_map, results, status
+from experiments.services.reading import changes, explain, kept_apart, layer_map, results, status
 from experiments.services.recording import SCHEDULE, subject, told
 from experiments.services.reviewing import approve, approve_step, reject, submit
 from experiments.services.running import archive, complete, halt, pause, resume, rollback, start
@@ -38,8 +39,10 @@ __all__ = [
     "edit",
     "expire_exceptions",
     "explain",
+    "follow",
     "halt",
     "holdback_of",
+    "kept_apart",
     "layer_map",
     "layer_of",
     "lift_holdback",
@@ -52,6 +55,7 @@ __all__ = [
     "results",
     "resume",
     "rollback",
+    "rollouts_behind",
     "set_holdback",
     "set_override",
     "start",
@@ -62,4 +66,5 @@ __all__ = [
     "supersede",
     "told",
     "told_holdback",
+    "withdraw",
 ]

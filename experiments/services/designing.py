@@ -1,6 +1,6 @@
 """Write an experiment down, and change what is not served yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -138,8 +138,7 @@ def designed_arms(
         ramps.require_arms(kind, shares(designed))
     except ValueError as error:
         raise errors.DesignRefused(str(error), field="arms") from error
-    for arm in designed:
-        require_version(model, arm["version"])
+    require_versions(model, [arm["version"] for arm in designed])
     return designed
 
 
@@ -168,13 +167,17 @@ def shares(arms: Sequence[Mapping[str, Any]]) -> list[Share]:
     return [Share(arm["name"], arm["share_bp"], arm["control"]) for arm in arms]
 
 
-def require_version(model: RegisteredModel, number: int | None) -> None:
-    """None is the embedded model, which is always there. Raises `DesignRefused`."""
-    if number is None:
-        return
-    version = model.versions.filter(number=number).first()
-    if version is None or version.yanked_at is not None:
-        raise errors.DesignRefused(f"expected a version of {model} that is not yanked, got {number}", field="version")
+def require_versions(model: RegisteredModel, numbers: Iterable[int | None]) -> None:
+    """None is the embedded model, which is always there. Raises `DesignRefused`.
+
+    Held to the end of the transaction: a yank waits, and then finds what was made of them.
+    """
+    wanted = {number for number in numbers if number is not None}
+    held = model.versions.select_for_update(no_key=True).filter(number__in=wanted).order_by("pk")
+    missing = wanted - {version.number for version in held if version.yanked_at is None}
+    if missing:
+        told = ", ".join(map(str, sorted(missing)))
+        raise errors.DesignRefused(f"expected a version of {model} that is not yanked, got {told}", field="version")
 
 
 def _with_shares(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

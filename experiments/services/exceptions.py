@@ -9,7 +9,7 @@ from experiments import errors
 from experiments.delivery import delivery
 from experiments.lifecycle import ENDED
 from experiments.models import Experiment, Holdback, Override
-from experiments.services.designing import require_version
+from experiments.services.designing import require_versions
 from experiments.services.recording import doing
 from registry.models import AuditEntry, Channel, RegisteredModel
 
@@ -74,10 +74,10 @@ def set_holdback(
 
     Raises `DesignRefused`, and as releasing the version would.
     """
-    require_version(model, version)
     if not 1 <= percent_bp <= 5000:  # noqa: PLR2004 - a holdback of more than half is a mistake
         raise errors.DesignRefused(f"expected 1 to 5000 basis points, got {percent_bp}", field="percent_bp")
     with transaction.atomic():
+        require_versions(model, [version])
         held = model.versions.get(number=version)
         Channel.objects.select_for_update().get(pk=channel.pk)
         before = told_holdback(Holdback.objects.filter(channel=channel, model=model).first())

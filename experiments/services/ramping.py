@@ -6,7 +6,7 @@ from experiments import errors
 from experiments.bucketing import BUCKETS
 from experiments.lifecycle import Kind, Verb
 from experiments.models import Experiment
-from experiments.services.designing import require_version
+from experiments.services.designing import require_versions
 from experiments.services.phases import offer_arms, open_phase
 from experiments.services.recording import doing
 from experiments.services.running import settle
@@ -76,7 +76,7 @@ def supersede(
     with doing(Verb.SUPERSEDE, experiment, actor=actor, now=now, reason=reason, row_version=row_version) as deed:
         row, phase = deed.experiment, deed.experiment.phase
         assert phase is not None, "what is live has a phase"
-        require_version(row.model, version)
+        require_versions(row.model, [version])
         name = _superseded(row, arm)
         row.arms = [{**known, "version": version} if known["name"] == name else known for known in row.arms]
         offer_arms(deed)

@@ -1,22 +1,24 @@
 """What scripts and people look at: how an experiment stands, what a unit gets, who holds a layer's buckets."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from django.db.models import QuerySet, Sum
+from django.db.models import QuerySet
 
 from experiments.bucketing import BUCKETS, bucket, in_range
 from experiments.delivery import delivery
+from experiments.funnel import ACTIVATED
 from experiments.lifecycle import Kind, State
-from experiments.models import AnalysisRun, Experiment, Holdback, Layer, MetricRollup
-from experiments.plans import Condition
+from experiments.models import AnalysisRun, Experiment, Holdback, Layer, MetricRollup, Phase
+from experiments.plans import Advice, Standing
 from experiments.policy import Action
-from experiments.ramps import arm_at
+from experiments.ramps import arm_at, size
 from experiments.services.recording import subject
 from experiments.services.waiting import decision_for, plan_advice
-from registry.models import AuditEntry
+from registry.models import AuditEntry, Channel, ModelVersion
 
 # What a script does next follows from the state alone, but while it runs.
 BY_STATE = {
@@ -34,8 +36,9 @@ def status(experiment: Experiment, now: datetime) -> dict[str, Any]:
     `decision`: advance, hold, inconclusive (time, sample or approval are lacking, or there was no analysis yet), halt,
     rollback.
     """
-    phase, step = experiment.phase, experiment.step
-    decision, reasons, next_action_at = _decision(experiment, now)
+    phase, step, standing = experiment.phase, experiment.step, decision_for(experiment, now)
+    advice = plan_advice(experiment, now) if experiment.state == State.RUNNING else None
+    decision, reasons = _decision(experiment, advice, standing)
     return {
         "state": experiment.state,
         "state_reason": experiment.state_reason,
@@ -48,34 +51,30 @@ def status(experiment: Experiment, now: datetime) -> dict[str, Any]:
         "step_since": experiment.step_since,
         "decision": str(decision),
         "reasons": reasons,
-        "analysed_at": decision_for(experiment, now).as_of,
-        "next_action_at": next_action_at,
-        "arms": _arms(experiment),
+        "lacking": advice.lacking._asdict() if advice else None,
+        "analysed_at": standing.as_of,
+        "next_action_at": advice.next_action_at if advice else experiment.starts_at,
+        "phase_since": phase.opened_at if phase else None,
+        "arms": _arms(phase) if phase else [],
     }
 
 
-def _decision(experiment: Experiment, now: datetime) -> tuple[Action, list[str], datetime | None]:
+def _decision(experiment: Experiment, advice: Advice | None, standing: Standing) -> tuple[Action, list[str]]:
+    """`advice` None: it does not run."""
     state = State(experiment.state)
-    if state is not State.RUNNING:
-        reason = experiment.state_reason or f"the experiment is {state}"
-        return BY_STATE.get(state, Action.INCONCLUSIVE), [reason], experiment.starts_at
-    advice = plan_advice(experiment, now)
+    if advice is None:
+        return BY_STATE.get(state, Action.INCONCLUSIVE), [experiment.state_reason or f"the experiment is {state}"]
     reasons = [str(found) for found in advice.unmet]
-    if not advice.unmet:
-        return Action.ADVANCE, reasons, None
-    stops = any(found.condition is Condition.VERDICT for found in advice.unmet)
-    verdict = decision_for(experiment, now).verdict
-    return verdict if stops else Action.INCONCLUSIVE, reasons, advice.next_action_at
+    if not reasons:
+        return Action.ADVANCE, reasons
+    if advice.lacking.is_stopped:
+        return Action.HOLD, reasons
+    return standing.verdict if advice.lacking.verdict else Action.INCONCLUSIVE, reasons
 
 
-def _arms(experiment: Experiment) -> list[dict[str, Any]]:
-    """Of the present phase: what each gets, the share it should have, and how many units it has."""
-    phase = experiment.phase
-    if phase is None:
-        return []
-    counts = MetricRollup.objects.filter(phase=phase).values("arm").annotate(assigned=Sum("units"))
-    assigned = {row["arm"]: row["assigned"] for row in counts.order_by()}
-    shares = phase.expected_shares
+def _arms(phase: Phase) -> list[dict[str, Any]]:
+    """What each gets, the share it should have, and what became of its units as of the last look."""
+    shares, counts = phase.expected_shares, _counts(phase)
     return [
         {
             "name": arm.name,
@@ -83,10 +82,25 @@ def _arms(experiment: Experiment) -> list[dict[str, Any]]:
             "control": arm.is_control,
             "ranges": arm.ranges,
             "expected_share": shares[arm.name],
-            "units": assigned.get(arm.name, 0),
+            **counts[arm.name],
         }
         for arm in phase.arms.select_related("model_version")
     ]
+
+
+def _counts(phase: Phase) -> dict[str, dict[str, Any]]:
+    """By arm: units, those of them that activated its version or were lost on the way, and when one was heard last."""
+    found: dict[str, dict[str, Any]] = defaultdict(
+        lambda: {"units": 0, "activated": 0, "failed": 0, "lost": 0, "heard_at": None}
+    )
+    for row in MetricRollup.objects.filter(phase=phase):
+        counts = found[row.arm]
+        counts["units"] += row.units
+        counts["activated"] += row.reached[ACTIVATED]
+        counts["failed"] += sum(row.failed)
+        counts["lost"] += sum(row.lost)
+        counts["heard_at"] = max(filter(None, (counts["heard_at"], row.heard_at)), default=None)
+    return found
 
 
 def explain(experiment: Experiment, unit: str) -> dict[str, Any]:
@@ -131,6 +145,28 @@ def _outcome(found: dict[str, Any]) -> str:
 
 def _holdback(experiment: Experiment) -> Holdback | None:
     return Holdback.objects.filter(channel=experiment.channel, model=experiment.model, lifted_at=None).first()
+
+
+def kept_apart(channel: Channel, version: ModelVersion) -> list[str]:
+    """In words, which units do not get a version although it is released to their channel, and what changes that."""
+    told = []
+    for row in Experiment.objects.served().filter(channel=channel, model=version.model).order_by("pk"):
+        phase = row.phase
+        arms = phase.arms.exclude(model_version=version).select_related("model_version") if phase else ()
+        for arm in arms:
+            follows = row.kind == Kind.ROLLOUT and arm.is_control
+            share = size(arm.ranges) * (row.layer_end - row.layer_first) / BUCKETS**2
+            if share and not follows:
+                runs = f"version {arm.model_version.number}" if arm.model_version else "the embedded model"
+                told.append(
+                    f"{row} keeps {100 * share:.3g} % of units on {runs} ({arm.name}) until it ends or is superseded"
+                )
+    held = (
+        Holdback.objects.filter(channel=channel, model=version.model, lifted_at=None).select_related("version").first()
+    )
+    if held is not None and held.version != version:
+        told.append(f"the holdback keeps {held.percent_bp / 100:g} % of the units on version {held.version.number}")
+    return told
 
 
 def changes(experiment: Experiment) -> QuerySet[AuditEntry]:

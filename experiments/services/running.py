@@ -6,7 +6,7 @@ from experiments import errors
 from experiments.delivery import delivery
 from experiments.lifecycle import Kind, State, Verb
 from experiments.models import Experiment
-from experiments.services.designing import require_version, rollout_arms
+from experiments.services.designing import require_versions, rollout_arms
 from experiments.services.phases import claim, close_phase, offer_arms, open_phase, release
 from experiments.services.recording import Deed, doing
 
@@ -91,7 +91,7 @@ def halt(
 def rollback(*, experiment: Experiment, actor: str, now: datetime, reason: str, row_version: int | None = None) -> None:
     """End it and let every unit return to the current release. Needs one person. Raises `Stale`, `WrongState`."""
     with doing(Verb.ROLLBACK, experiment, actor=actor, now=now, reason=reason, row_version=row_version) as deed:
-        _end(deed, State.ROLLED_BACK)
+        end(deed, State.ROLLED_BACK)
 
 
 def complete(
@@ -118,7 +118,7 @@ def settle(deed: Deed, winner: str | None = None) -> None:
     if winner is None and row.kind == Kind.ROLLOUT:
         winner = next(arm["name"] for arm in row.arms if not arm["control"])
     if winner is None:
-        _end(deed, State.STOPPED)
+        end(deed, State.STOPPED)
         return
     delivery().make_current(
         channel=row.channel,
@@ -128,7 +128,7 @@ def settle(deed: Deed, winner: str | None = None) -> None:
         reason=f"{row} completed: {deed.reason or winner}",
     )
     deed.details |= {"winner": winner}
-    _end(deed, State.COMPLETED)
+    end(deed, State.COMPLETED)
 
 
 def archive(
@@ -144,8 +144,7 @@ def _begin(deed: Deed) -> None:
     if row.kind == Kind.ROLLOUT:
         treatment = next(arm["version"] for arm in row.arms if not arm["control"])
         row.arms = rollout_arms(row.channel, row.model, treatment)
-    for arm in row.arms:
-        require_version(row.model, arm["version"])
+    require_versions(row.model, [arm["version"] for arm in row.arms])
     claim(deed)
     offer_arms(deed)
     first = row.steps.first()
@@ -174,7 +173,7 @@ def _won(row: Experiment, winner: str) -> int:
     return int(versions[winner])
 
 
-def _end(deed: Deed, state: State) -> None:
+def end(deed: Deed, state: State) -> None:
     row = deed.experiment
     close_phase(deed)
     release(deed)

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from experiments.bucketing import BUCKETS
+from experiments.delivery import delivery
 from experiments.lifecycle import Kind
 from experiments.models import AnalysisRun, Experiment
 from experiments.plans import UNKNOWN, Advice, PlanStep, Standing, advise
@@ -38,6 +39,7 @@ def plan_advice(experiment: Experiment, now: datetime) -> Advice:
         now=now,
         standing=decision_for(experiment, now),
         is_at_the_end=is_at_the_end(experiment),
+        is_stopped=delivery().is_stopped(experiment.channel, experiment.model),
     )
 
 

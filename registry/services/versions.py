@@ -27,6 +27,7 @@ from registry.services.bundles import ExtraFile
 from registry.services.conversions import request_conversions
 from registry.services.profiles import recipes_for_push
 from registry.services.sources import inspect_artifact, inspect_evaluation_set, inspect_source
+from registry.signals import version_yanked
 
 
 def receive_upload(
@@ -230,6 +231,7 @@ def yank_version(*, version: ModelVersion, reason: str, actor: str, now: datetim
         )
         if not changed:
             raise errors.VersionYanked(f"expected a version in use, got {version}, which is yanked")
+        version_yanked.send(ModelVersion, version=version, actor=actor, now=now, reason=reason)
         application = version.model.application
         AuditEntry.record(
             now=now, actor=actor, verb="yank_version", subject=str(version), application=application, reason=reason

@@ -216,6 +216,10 @@ def test_status_tells_what_is_lacking(people):
     assert (told["state"], told["percent_bp"], told["step"], told["steps"]) == ("running", 100, 0, 6)
     assert told["decision"] == "inconclusive"
     assert [reason.split(":")[0] for reason in told["reasons"]] == ["time", "sample", "verdict"]
+    lacking = told["lacking"]
+    assert 86_000 < lacking.pop("seconds") <= 86_400
+    assert lacking == {"units": 200, "verdict": "inconclusive", "approvals": 0, "step": False, "is_stopped": False}
+    assert told["arms"][0].items() >= {"units": 0, "activated": 0, "failed": 0, "lost": 0, "heard_at": None}.items()
     assert datetime.fromisoformat(told["next_action_at"]) > datetime.now(UTC) + timedelta(hours=23)
     assert [(arm["name"], arm["version"], arm["expected_share"]) for arm in told["arms"]] == [
         ("treatment", 2, 0.5),
@@ -223,7 +227,21 @@ def test_status_tells_what_is_lacking(people):
     ]
     for verb, decision in (("pause", "hold"), ("halt", "halt"), ("rollback", "rollback")):
         act(ada, verb)
-        assert ada("GET", "experiments/faster/status").json()["decision"] == decision
+        after = ada("GET", "experiments/faster/status").json()
+        assert (after["decision"], after["lacking"]) == (decision, None)
+
+
+def test_publishing_while_a_rollout_runs_is_answered_with_who_does_not_get_it(people, lab):
+    ada, _ = people
+    running(people, steps=[{"percent_bp": 2500}])
+    third = factories.converted_version(lab)
+    told = ada("POST", "channels/production/releases", {"model": "digits", "version": third.number})
+    assert told.status_code == 201, told.content
+    assert told.json()["warnings"] == [
+        "faster keeps 25 % of units on version 2 (treatment) until it ends or is superseded"
+    ]
+    back = ada("POST", "channels/production/rollback", {"model": "digits", "to_version": 1, "reason": "r"})
+    assert back.json()["code"] == "no_earlier_release"  # nothing was live yet: no publisher runs here
 
 
 def test_explain_draws_a_units_buckets(people):

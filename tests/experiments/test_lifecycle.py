@@ -25,6 +25,7 @@ TABLE = {
     "rollback": ("running paused halted", "rolled_back", "releaser"),
     "complete": ("running paused", "completed stopped", "releaser"),
     "archive": ("draft rolled_back completed stopped", "archived", "editor"),
+    "follow": ("running paused halted", "running paused halted completed", "releaser"),
 }
 
 
@@ -62,3 +63,7 @@ def test_stopping_is_possible_in_every_state_that_devices_are_told_of():
         assert Verb.ROLLBACK in verbs_of(state)
     assert {Verb.HALT, Verb.ROLLBACK} == lifecycle.OF_ONE_PERSON
     assert not lifecycle.OF_ONE_PERSON & lifecycle.OF_ANOTHER_PERSON
+
+
+def test_nobody_says_what_comes_of_a_release():
+    assert not any(Verb.FOLLOW in verbs_of(state) for state in State)

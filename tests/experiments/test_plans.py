@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from experiments.plans import UNKNOWN, Condition, PlanStep, Standing, advise
+from experiments.plans import UNKNOWN, Condition, Lacking, PlanStep, Standing, advise
 from experiments.policy import Action
 from tests.factories import NOW
 
@@ -14,27 +14,30 @@ GOOD = Standing(Action.ADVANCE, 200)
 LATER = NOW + timedelta(seconds=3600)
 
 
-def unmet(step=STEP, now=LATER, standing=GOOD, *, is_at_the_end=False):
-    advice = advise(step, since=NOW, now=now, standing=standing, is_at_the_end=is_at_the_end)
+def unmet(step=STEP, now=LATER, standing=GOOD, **more):
+    advice = advise(step, since=NOW, now=now, standing=standing, **{"is_at_the_end": False} | more)
     return [found.condition for found in advice.unmet]
 
 
 @pytest.mark.parametrize(
-    ("timely", "sampled", "good", "approved", "following", "monitored"), list(product([True, False], repeat=6))
+    ("timely", "sampled", "good", "approved", "following", "served", "monitored"),
+    list(product([True, False], repeat=7)),
 )
-def test_all_conditions_at_once(timely, sampled, good, approved, following, monitored):
+def test_all_conditions_at_once(timely, sampled, good, approved, following, served, monitored):
     expected = {
         Condition.TIME: not timely,
         Condition.SAMPLE: monitored and not sampled,
         Condition.VERDICT: monitored and not good,
         Condition.APPROVAL: not approved,
         Condition.END: not following,
+        Condition.KILL_SWITCH: not served,
     }
     found = unmet(
         PlanStep(3600, 200, monitored, 0 if approved else 1),
         LATER if timely else LATER - timedelta(seconds=1),
         Standing(Action.ADVANCE if good else Action.HOLD, 200 if sampled else 199),
         is_at_the_end=not following,
+        is_stopped=not served,
     )
     assert found == [condition for condition, lacking in expected.items() if lacking]
 
@@ -52,3 +55,11 @@ def test_the_next_action_is_when_the_time_is_over():
     early = advise(STEP, since=NOW, now=NOW, standing=GOOD, is_at_the_end=False)
     assert (early.next_action_at, str(early.unmet[0])) == (LATER, "time: until 2026-11-22T13:00:00Z")
     assert advise(STEP, since=NOW, now=LATER, standing=GOOD, is_at_the_end=False).next_action_at is None
+
+
+def test_what_is_lacking_is_told_in_numbers():
+    step = PlanStep(3600, 200, monitored=True, approvals_lacking=2)
+    told = {"since": NOW, "now": NOW + timedelta(seconds=0.5), "is_at_the_end": True, "is_stopped": True}
+    advice = advise(step, standing=Standing(Action.HOLD, 150), **told)
+    assert advice.lacking == Lacking(3600, 50, Action.HOLD, 2, step=True, is_stopped=True)
+    assert advise(STEP, since=NOW, now=LATER, standing=GOOD, is_at_the_end=False).lacking == Lacking()
