@@ -60,6 +60,9 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "Experiments",
         "items": [
             _page("Experiments", "experiment", "experiments_experiment_changelist"),
+            _page("Design", "edit_note", "experiments_experiment_add", permission="may_edit"),
+            _page("Layers", "stacked_bar_chart", "experiments_layer_changelist"),
+            _page("Holdbacks", "back_hand", "experiments_holdback_changelist"),
         ],
     },
     {

@@ -10,6 +10,8 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from experiments import services
+from experiments.admin.design import DesignPages
+from experiments.admin.overrides import OverridePages
 from experiments.admin.verbs import VerbPages, offered
 from experiments.admin.words import state, verdict
 from experiments.models import AnalysisRun, Experiment, Phase, Step
@@ -17,7 +19,7 @@ from registry.templatetags.aerogram import since
 
 
 @admin.register(Experiment)
-class ExperimentAdmin(VerbPages):
+class ExperimentAdmin(VerbPages, DesignPages, OverridePages):
     """Rows are changed by verbs only, each a page of its own."""
 
     list_display = ["name", "kind", "model", "channel", "how", "percent", "plan", "concluded", "units", "moment"]

@@ -1,5 +1,6 @@
 """The verbs of an experiment, a page each: what would change stands above the button; REST calls the same services."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -41,6 +42,7 @@ class Page:
     reason: str = ""
 
 
+EDIT = Page("Edit", "edit", "Changes the design; it is a draft again, and what was approved is void.")
 PAGES: dict[Verb, Page] = {
     Verb.SUBMIT: Page("Submit", "send", "Somebody else is asked to approve the design as it is now.", "primary"),
     Verb.APPROVE: Page(
@@ -125,7 +127,7 @@ def offered(request: HttpRequest, experiment: Experiment) -> list[Offer]:
     """What the state table allows, in its order."""
     return [
         Offer(page.label, page.icon, url_of(said, experiment), page.tone, page.kept_apart, why_not(request, row, said))
-        for said, page in PAGES.items()
+        for said, page in {Verb.EDIT: EDIT, **PAGES}.items()
         for row in [experiment]
         if said in verbs_of(row.state) and _is_asked_for(said, row)
     ]
@@ -209,11 +211,11 @@ class VerbPages(MemberAdmin):
                 if form.is_valid() and (ask is None or ask.is_valid()):
                     return self._say(request, row, said, form, ask)
             except Stale:
+                row.refresh_from_db()
                 context["meanwhile"] = meanwhile(row, form.cleaned_data["entry"])
+                form.data = {**request.POST.dict(), **seen(row)}
             except DomainError as error:
                 _tell(error, ask, form)
-            row = self.find(request, pk)
-            form.data = {**request.POST.dict(), **seen(row)}  # type: ignore[assignment]
         else:
             form = SayingForm(said, initial={"reason": page.reason, **seen(row)})
         effect, refused = _effect(request, row, said, ask)
@@ -291,7 +293,7 @@ def _now_is(row: Experiment) -> str:
 def _button(page: Page, ask: Ask | None) -> str:
     """What the button says: what exactly it does."""
     wanted = ask.wanted() if ask is not None and ask.is_valid() else {}
-    told = {
+    told: dict[str, Callable[[Any], str]] = {
         "to_bp": lambda to_bp: f"to {percent(to_bp)}",
         "device_class": lambda name: f"for {name}",
         "winner": lambda name: f"with {name}",

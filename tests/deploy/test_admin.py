@@ -18,7 +18,7 @@ from distribution.protection.services import protection_of
 from experiments import lifecycle
 from experiments import services as experiment_services
 from experiments.admin.verbs import PAGES
-from experiments.models import Experiment
+from experiments.models import Experiment, Holdback, Layer
 from registry import services
 from registry.conversion.recipes import RECIPES
 from registry.models import (
@@ -74,7 +74,8 @@ def with_experiment(version):
     """The same version twice: a draft that needs no second version."""
     arms = [{"name": "one", "version": version.number, "control": True}, {"name": "other", "version": version.number}]
     told = {"channel": version.model.application.channels.get(), "model": version.model, "actor": "ada", "now": NOW}
-    return experiment_services.create(slug="same", kind="aa", arms=arms, **told)
+    experiment_services.create(slug="same", kind="aa", arms=arms, **told)
+    experiment_services.set_holdback(version=version.number, reason="x", **told)
 
 
 def with_webhook(app):
@@ -232,6 +233,16 @@ MINIMUM = {
     "experiments_experiment_changelist": Role.VIEWER,
     "experiments_experiment_change": Role.VIEWER,
     "experiments_experiment_standing": Role.VIEWER,
+    "experiments_experiment_add": Role.EDITOR,
+    "experiments_experiment_edit": Role.EDITOR,
+    "experiments_experiment_overrides": Role.VIEWER,
+    "experiments_experiment_unit": Role.VIEWER,
+    "experiments_layer_changelist": Role.VIEWER,
+    "experiments_layer_change": Role.VIEWER,
+    "experiments_holdback_changelist": Role.VIEWER,
+    "experiments_holdback_add": Role.RELEASER,
+    "experiments_holdback_change": Role.VIEWER,
+    "experiments_holdback_lift": Role.RELEASER,
     **{f"experiments_experiment_{verb.replace('_', '-')}": Role[least.upper()] for verb, least in SAID_BY.items()},
     "auth_user_changelist": SUPERUSER,
     "auth_user_add": SUPERUSER,
@@ -264,7 +275,9 @@ NOBODY = {  # addresses that Django makes for every model; nobody but a superuse
         "distribution_trustrole": ("add",),
         "distribution_modelprotection": ("add", "delete"),
         "distribution_keycall": ("add",),
-        "experiments_experiment": ("add", "delete"),
+        "experiments_experiment": ("delete",),
+        "experiments_layer": ("add", "delete"),
+        "experiments_holdback": ("delete",),
         "auth_user": ("change", "delete"),
         "auth_group": ("change", "delete"),
     }.items()
@@ -296,7 +309,8 @@ def test_every_address_of_the_admin_has_a_line_in_the_table():
 
 
 ROW_PAGES = {"change", "delete", "work", "yank", "way", "lift", "steer", "recipes", "rebuild", "override", "compare"}
-ROW_PAGES |= {"gates", "profiles", "progress", "standing", *(verb.replace("_", "-") for verb in SAID_BY)}
+ROW_PAGES |= {"gates", "profiles", "progress", "standing", "overrides", "unit"}
+ROW_PAGES |= {verb.replace("_", "-") for verb in SAID_BY}
 ROW_PAGES |= {"edit", "rotate", "disable", "deliveries"}
 
 
@@ -321,6 +335,8 @@ def status_of(client, name, version):
         "distribution_embeddedmodel": EmbeddedModel.objects.first(),
         "distribution_patch": Patch.objects.first(),
         "experiments_experiment": Experiment.objects.first(),
+        "experiments_layer": Layer.objects.first(),
+        "experiments_holdback": Holdback.objects.first(),
     }
     kind, _, page = name.rpartition("_")
     row = rows.get(kind)
