@@ -73,6 +73,7 @@ NAVIGATION: list[dict[str, Any]] = [
             _page("Channels", "account_tree", "registry_channel_changelist"),
             _page("Approvals", "how_to_reg", "distribution_channelsettings_changelist"),
             _page("Webhooks", "webhook", "registry_webhook_changelist", permission="may_administer"),
+            _page("API tokens", "password", "registry_apitoken_changelist"),
             _page("Users", "group", "auth_user_changelist", permission="is_superuser"),
             _page("Groups", "groups", "auth_group_changelist", permission="is_superuser"),
         ],

@@ -10,6 +10,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from registry.admin.applications import ApplicationAdmin, ChannelAdmin
 from registry.admin.audit import AuditEntryAdmin
 from registry.admin.device_classes import DeviceClassAdmin
+from registry.admin.tokens import ApiTokenAdmin
 from registry.admin.versions import ModelVersionAdmin, RegisteredModelAdmin
 from registry.admin.webhooks import WebhookAdmin, WebhookDeliveryAdmin
 
@@ -30,6 +31,7 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):  # type: ignore[misc]
 
 
 __all__ = [
+    "ApiTokenAdmin",
     "ApplicationAdmin",
     "AuditEntryAdmin",
     "ChannelAdmin",

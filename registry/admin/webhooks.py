@@ -1,6 +1,7 @@
 """Who is told of events, and what was sent: for administrators of an application."""
 
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
@@ -64,7 +65,7 @@ class DisableForm(ReasonForm):
 
 @admin.register(Webhook)
 class WebhookAdmin(MemberAdmin):
-    list_display = ["name", "application", "url", "events", "how", "latest"]
+    list_display = ["name", "application", "host", "events", "how", "latest"]
     list_filter = ["application"]
     view_role = add_role = delete_role = Role.ADMINISTRATOR
     empty_words = (
@@ -74,6 +75,10 @@ class WebhookAdmin(MemberAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Webhook]:
         return super().get_queryset(request).select_related("application")
+
+    @admin.display(description="goes to", ordering="url")
+    def host(self, row: Webhook) -> str:
+        return urlsplit(row.url).netloc
 
     @admin.display
     def events(self, row: Webhook) -> str:
@@ -181,7 +186,7 @@ class WebhookAdmin(MemberAdmin):
         back = reverse("admin:registry_webhook_changelist")
         if row is not None:
             back = reverse("admin:registry_webhook_change", args=[row.pk])
-        return self.page(request, "registry/webhook_form.html", title, row=row, back=back, **context)
+        return self.page(request, "registry/guided.html", title, row=row, back=back, **context)
 
     def _secret(self, request: HttpRequest, row: Webhook, secret: str) -> HttpResponse:
         """Not behind a redirect: it is shown this once. No admin page is ever cached."""
@@ -227,8 +232,7 @@ def shown(row: WebhookDelivery) -> SafeString:
 
 
 def _is_tried_again(row: WebhookDelivery) -> bool:
-    waits = row.state == WebhookDelivery.State.WAITING
-    return waits and row.attempts > 0 and row.next_attempt_at > timezone.now()
+    return bool(row.state == WebhookDelivery.State.WAITING and row.attempts)
 
 
 def _deliveries(webhook: Webhook) -> dict[str, Any]:

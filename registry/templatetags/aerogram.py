@@ -44,6 +44,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "told of events": ("told of events", "good"),
     "disabled": ("disabled", "bad"),
     "delivered": ("delivered", "good"),
+    "valid": ("valid", "good"),
+    "to be tried again": ("to be tried again", "warn"),
 }
 
 
