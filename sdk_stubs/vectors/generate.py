@@ -18,8 +18,11 @@ from distribution.decision import decide
 from distribution.manifest import canonical_bytes
 from experiments.bucketing import BOUNDARIES, BUCKETS, HASH_VERSION, bucket, in_range, truncated_hash
 from registry.device_classes import DeviceClass, DeviceProfile, compare_versions, match
+from sdk_stubs.vectors.catalog_cases import catalogs
 from sdk_stubs.vectors.encryption_cases import encryption
+from sdk_stubs.vectors.json_text_cases import json_texts
 from sdk_stubs.vectors.patch_cases import patches
+from sdk_stubs.vectors.signature_cases import signatures
 
 FOLDER = Path(__file__).parent
 LAYER, ARM, SLICE = "layer:6f2c:1", "arm:0b51:7", "holdback:digits:1"
@@ -280,7 +283,10 @@ VECTORS: dict[str, Callable[[], dict[str, Any]]] = {
     "buckets.json": buckets,
     "device_classes.json": device_classes,
     "decisions.json": decisions,
+    "catalogs.json": lambda: catalogs(_catalog_json()),
     "canonical_json.json": canonical_json,
+    "json_texts.json": json_texts,
+    "signatures.json": signatures,
     "encryption.json": encryption,
     "patches.json": patches,
 }

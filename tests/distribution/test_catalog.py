@@ -23,7 +23,9 @@ from distribution.catalog import (
 from registry.device_classes import DeviceClass, Selector
 from registry.json_members import DocumentError
 
-DOCUMENT = json.loads((Path(__file__).parents[2] / "sdk_stubs/vectors/decisions.json").read_text())["catalog"]
+VECTORS = Path(__file__).parents[2] / "sdk_stubs/vectors"
+DOCUMENT = json.loads((VECTORS / "decisions.json").read_text())["catalog"]
+CASES = json.loads((VECTORS / "catalogs.json").read_text())
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?", fullmatch=True)
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -198,3 +200,14 @@ def test_any_damage_is_either_refused_properly_or_harmless(data, value):
         inner = inner[key]
     with contextlib.suppress(DocumentError):
         Catalog.from_json(document)
+
+
+@pytest.mark.parametrize("case", CASES["refused"], ids=lambda case: case["name"])
+def test_every_implementation_refuses(case):
+    with pytest.raises(DocumentError):
+        Catalog.from_json(case["catalog"])
+
+
+@pytest.mark.parametrize("case", CASES["accepted"], ids=lambda case: case["name"])
+def test_every_implementation_accepts(case):
+    assert Catalog.from_json(case["catalog"]).application == "demo"

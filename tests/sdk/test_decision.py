@@ -1,6 +1,5 @@
 """The decision on the device, by the vectors that bind every implementation."""
 
-import copy
 import json
 
 import pytest
@@ -10,15 +9,20 @@ from aerogram_sdk.catalog import Catalog
 from aerogram_sdk.decision import decide, override_key
 from aerogram_sdk.device_classes import match
 from aerogram_sdk.errors import CatalogMalformed
+from aerogram_sdk.manifest import canonical_bytes
 from aerogram_sdk.versions import compare_versions
 from hypothesis import given
 from hypothesis import strategies as st
+from securesystemslib.signer import Signature
+from tuf.api.exceptions import UnsignedMetadataError
+from tuf.api.metadata import DelegatedRole, Delegations, Key, Targets
 
+from sdk_stubs.vectors import generate
 from tests.sdk.conftest import SDK
 
 VECTORS = {
     name: json.loads((SDK.parent / "vectors" / f"{name}.json").read_text("utf-8"))
-    for name in ("buckets", "device_classes", "decisions")
+    for name in ("buckets", "device_classes", "decisions", "catalogs", "signatures")
 }
 DECISIONS = VECTORS["decisions"]
 MEMBERS = ("reason", "version", "variant", "experiment", "phase", "arm", "device_class")
@@ -89,60 +93,29 @@ def test_decisions():
         assert (found.manifest.path if found.manifest else None) == case["manifest"], case
 
 
-def changed(path, value):
-    document = copy.deepcopy(DECISIONS["catalog"])
-    *parents, last = path
-    place = document
-    for name in parents:
-        place = place[name]
-    place[last] = value
-    return document
+@pytest.mark.parametrize("case", VECTORS["catalogs"]["refused"], ids=lambda case: case["name"])
+def test_a_catalog_that_leaves_something_to_guess_is_refused(case):
+    with pytest.raises(CatalogMalformed, match=r"^catalog\."):
+        Catalog.from_json(case["catalog"])
 
 
-RAMP = ("models", "ramped", "experiments", 0)
+@pytest.mark.parametrize("case", VECTORS["catalogs"]["accepted"], ids=lambda case: case["name"])
+def test_a_catalog_that_leaves_nothing_to_guess(case):
+    assert Catalog.from_json(case["catalog"]).application == "demo"
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("changes", "told"),
     [
-        (("_type",), "aerogram-manifest", r"catalog._type: expected one of aerogram-catalog"),
-        (("spec_version",), "2", r"catalog.spec_version"),
-        (("application",), "../demo", r"catalog.application"),
-        (("poll_after_seconds",), 0, r"integer of 1 or more, got 0"),
-        (("poll_after_seconds",), True, r"integer of 1 or more, got True"),
-        (
-            ("device_classes", 0, "selector"),
-            {"battery_min": 50},
-            r"battery_min: expected a condition this version knows",
-        ),
-        (("device_classes", 0, "selector"), {"os": "ios"}, r"device_classes\[0\].selector.os: expected a list"),
-        (("device_classes", 0, "name"), "fallback", r"unique names"),
-        (("models",), {"Digits": {}}, r"names like"),
-        (("models", "plain", "current"), 9, r"version 9, which something names"),
-        (("models", "plain", "versions", "04"), {"variants": []}, r"versions: expected names like"),
-        (("models", "plain", "no_unit"), "newest", r"one of current, none"),
-        (("models", "plain", "floors"), [True], r"list of integers"),
-        (("models", "floored", "floors"), [2], r"version 2, which something names"),
-        (("models", "ramped", "holdback", "range"), [0, 10_001], r"bucket ranges"),
-        (("models", "ramped", "holdback", "version"), 9, r"version 9"),
-        (("models", "ramped", "overrides", "salt"), 'a"b', r"overrides.salt: expected a string like"),
-        (("models", "ramped", "overrides", "units"), {"unit": 3}, r"units: expected names like"),
-        ((*RAMP, "kind"), "canary", r"kind: expected one of"),
-        ((*RAMP, "state"), "paused", r"state: expected one of"),
-        ((*RAMP, "arms", 0, "ranges"), [[0, 7501]], r"bucket 7500 in one"),
-        ((*RAMP, "arms", 0, "control"), True, r"at most one control"),
-        ((*RAMP, "arms", 0, "version"), 9, r"version 9"),
-        (("models", "compared", "experiments", 1, "layer", "range"), [5999, 9000], r"bucket 5999 in one"),
-        (
-            ("models", "killed", "kill_switch", "manifest", "path"),
-            "../x.json",
-            r"manifest.path: expected a string like",
-        ),
+        ({"_type": "x"}, "catalog._type: expected one of aerogram-catalog, got 'x'"),
+        ({"poll_after_seconds": 0}, "catalog.poll_after_seconds: expected an integer of 1 or more, got 0"),
+        ({"device_classes": [{"name": "any"}]}, r"catalog.device_classes\[0\].selector: expected an object, got None"),
+        ({"models": {"digits": {"current": "4"}}}, "catalog.models.digits.current: expected an integer of 1 or more"),
     ],
 )
-def test_a_catalog_that_leaves_something_to_guess_is_refused(path, value, told):
+def test_a_refusal_says_where_and_what(changes, told):
     with pytest.raises(CatalogMalformed, match=told):
-        Catalog.from_json(changed(path, value))
+        catalog(**changes)
 
 
 @pytest.mark.parametrize("document", [None, [], "catalog", {}])
@@ -151,5 +124,27 @@ def test_no_catalog_at_all(document):
         Catalog.from_json(document)
 
 
-def test_members_of_a_newer_version_are_ignored():
-    assert Catalog.from_json(DECISIONS["catalog"] | {"colour": "blue"}) == catalog()
+class TestSignatures:
+    """This SDK verifies by the stock TUF client's code; the vectors are what it and the others must agree on."""
+
+    VECTORS = VECTORS["signatures"]
+
+    def verify(self, case):
+        keys = {keyid: Key.from_dict(keyid, dict(self.VECTORS["keys"][keyid])) for keyid in case["keyids"]}
+        role = DelegatedRole("releases-production", case["keyids"], case["threshold"], terminating=True, paths=["*"])
+        signatures = {each["keyid"]: Signature(each["keyid"], each["sig"]) for each in case["envelope"]["signatures"]}
+        signed = canonical_bytes(case["envelope"]["signed"])
+        Targets(delegations=Delegations(keys, {role.name: role})).verify_delegate(role.name, signed, signatures)
+
+    @pytest.mark.parametrize("case", VECTORS["accepted"], ids=lambda case: case["name"])
+    def test_accepted(self, case):
+        self.verify(case)
+
+    @pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: case["name"])
+    def test_refused(self, case):
+        with pytest.raises(UnsignedMetadataError):
+            self.verify(case)
+
+
+def test_the_vectors_are_what_this_version_computes():
+    assert generate.stale() == []
