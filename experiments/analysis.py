@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Q
 
 from experiments import services
 from experiments.announcing import announce_hold
@@ -168,9 +168,18 @@ def _write(
             units=counted.smallest_arm,
             results=results(counted, policy),
         )
-        if run.verdict == Action.HOLD and (last is None or last.verdict != Action.HOLD):
-            announce_hold(experiment, run.reasons, now)
+        _announce(experiment, run, now)
     return run
+
+
+def _announce(experiment: Experiment, run: AnalysisRun, now: datetime) -> None:
+    """Tell of a hold when it begins. A look that failed in between neither began nor ended it."""
+    if run.verdict != Action.HOLD:
+        return
+    failed = Q(verdict=Action.INCONCLUSIVE.value) & ~Q(error="")
+    before = AnalysisRun.objects.of(experiment).exclude(pk=run.pk).exclude(failed).first()
+    if before is None or before.verdict != Action.HOLD:
+        announce_hold(experiment, run.reasons, now)
 
 
 def inputs_hash(counted: Counted, policy: Policy) -> str:
@@ -191,14 +200,17 @@ def record_error(experiment: Experiment, now: datetime, error: Exception) -> Ana
     failed = errors_in_row(experiment) + 1
     held = judge(Evidence(errors_in_row=failed), Progress(units=1), Policy())
     is_held = held.action is Action.HOLD
-    return AnalysisRun.objects.create(
-        experiment=experiment,
-        phase=phase,
-        as_of=now,
-        verdict=held.action.value if is_held else Action.INCONCLUSIVE.value,
-        reasons=[*(held.reasons if is_held else ()), f"the analysis failed: {error}"],
-        error=repr(error),
-    )
+    with transaction.atomic():
+        run = AnalysisRun.objects.create(
+            experiment=experiment,
+            phase=phase,
+            as_of=now,
+            verdict=held.action.value if is_held else Action.INCONCLUSIVE.value,
+            reasons=[*(held.reasons if is_held else ()), f"the analysis failed: {error}"],
+            error=repr(error),
+        )
+        _announce(experiment, run, now)
+    return run
 
 
 def look(experiment: Experiment, now: datetime) -> AnalysisRun | None:
