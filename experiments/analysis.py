@@ -19,12 +19,13 @@ from django.db.models import Count, Max, Q
 
 from experiments import services
 from experiments.announcing import announce_hold
+from experiments.before_values import collect_before_values
 from experiments.lifecycle import SERVED, State
 from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, results
 from experiments.models import AnalysisRun, Experiment, Exposure, MetricRollup, Phase
 from experiments.policy import Action, Evidence, Policy, Progress, Verdict, judge, policy_from_json
 from experiments.rollups import roll_up
-from experiments.statistics.estimates import Moments
+from experiments.statistics.estimates import Moments, PairedMoments
 from registry.errors import DomainError
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def analyse(experiment: Experiment, now: datetime) -> AnalysisRun | None:
     phases = _comparable(experiment, phase)
     for each in phases:
         if each.closed_at is None or each == phase or not MetricRollup.objects.filter(phase=each).exists():
+            collect_before_values(each)
             roll_up(each, now, slo_ms=policy.slo_ms)
     counted = count(experiment, phases, now)
     evidence = evidence_of(counted, policy)
@@ -98,8 +100,16 @@ def _cell(row: MetricRollup) -> Cell:
     return Cell(
         row.units, row.crashed, row.load_failed, row.fell_back, row.integrity,
         tuple(row.reached), tuple(row.failed), tuple(row.lost),
-        Moments(row.latency_units, row.latency_total, row.latency_squares), row.slow,
+        Moments(row.latency_units, row.latency_total, row.latency_squares), row.slow, _paired(row),
     )  # fmt: skip
+
+
+def _paired(row: MetricRollup) -> PairedMoments:
+    return PairedMoments(
+        Moments(row.paired_units, row.paired_total, row.paired_squares),
+        Moments(row.paired_units, row.before_total, row.before_squares),
+        row.products,
+    )
 
 
 def _shares(phase: Phase) -> dict[str, float]:

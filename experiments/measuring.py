@@ -27,16 +27,31 @@ from experiments.policy import Evidence, Finding, Guardrail, Measure, Policy, tr
 from experiments.statistics import rare, sequences
 from experiments.statistics.balance import Balance, balance, drill_down
 from experiments.statistics.combining import heterogeneity, inverse_variance, pool_small
-from experiments.statistics.estimates import Estimate, Interval, Moments, difference, newcombe, share_difference, welch
+from experiments.statistics.estimates import (
+    Estimate,
+    Interval,
+    Moments,
+    PairedMoments,
+    cuped_where_known,
+    difference,
+    newcombe,
+    share_difference,
+    welch,
+)
 from experiments.statistics.multiplicity import benjamini_hochberg, holm, split_alpha
 
 PRIMARY = ("crash", "funnel")
+Pair = tuple[Moments, Moments]
 NO_MOMENTS = Moments(0, 0.0, 0.0)
+NO_PAIRS = PairedMoments(NO_MOMENTS, NO_MOMENTS, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Units of one phase, arm and class. `reached`, `failed` and `lost` by stage of the funnel."""
+    """Units of one phase, arm and class. `reached`, `failed` and `lost` by stage of the funnel.
+
+    `paired`: latency of the units that have one from before the experiment too, beside that one.
+    """
 
     units: int = 0
     crashed: int = 0
@@ -48,6 +63,7 @@ class Cell:
     lost: tuple[int, ...] = (0,) * len(FUNNEL)
     latency: Moments = NO_MOMENTS
     slow: int = 0
+    paired: PairedMoments = NO_PAIRS
 
     def __add__(self, other: Cell) -> Cell:
         return Cell(
@@ -61,6 +77,7 @@ class Cell:
             _added(self.lost, other.lost),
             self.latency + other.latency,
             self.slow + other.slow,
+            self.paired + other.paired,
         )
 
     def moments(self, guardrail: str) -> Moments:
@@ -165,10 +182,7 @@ def _class_findings(counted: Counted, policy: Policy, name: str, classes: int) -
 def _finding(
     counted: Counted, policy: Policy, rule: Guardrail, arm: str, classes: Sequence[str], alpha: float
 ) -> Finding:
-    pairs = [
-        (phase.cell(arm, classes).moments(rule.name), phase.cell(counted.control, classes).moments(rule.name))
-        for phase in counted.phases
-    ]
+    pairs = _pairs(counted, rule, arm, classes)
     present = pairs[-1][0]
     is_share = rule.measure is not Measure.LOG_MEAN
     facts = (present.n, round(present.total) if is_share else None)
@@ -181,6 +195,12 @@ def _finding(
     return Finding(rule.name, estimate.value, bound, _is_enough(pairs, is_share=is_share), *facts)
 
 
+def _pairs(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> list[Pair]:
+    """Treatment and control in each phase."""
+    cells = [[phase.cell(each, classes) for each in (arm, counted.control)] for phase in counted.phases]
+    return [(treatment.moments(rule.name), control.moments(rule.name)) for treatment, control in cells]
+
+
 def _sum_counts(strata: Sequence[rare.Counts]) -> rare.Counts:
     return rare.Counts(
         sum(each.treatment_events for each in strata),
@@ -190,7 +210,7 @@ def _sum_counts(strata: Sequence[rare.Counts]) -> rare.Counts:
     )
 
 
-def _is_enough(pairs: Sequence[tuple[Moments, Moments]], *, is_share: bool) -> bool:
+def _is_enough(pairs: Sequence[Pair], *, is_share: bool) -> bool:
     units = (sum(t.n for t, _ in pairs), sum(c.n for _, c in pairs))
     if not is_share:
         return sequences.is_enough(units)
@@ -291,10 +311,7 @@ def _told_metric(counted: Counted, policy: Policy, rule: Guardrail, arm: str, cl
 def _estimate(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> Estimate:
     """Points of a share, a rare event's too, or log of a ratio: combined over phases."""
     is_share = rule.measure is not Measure.LOG_MEAN
-    pairs = [
-        [phase.cell(each, classes).moments(rule.name) for each in (arm, counted.control)] for phase in counted.phases
-    ]
-    return inverse_variance([_difference(*pair, is_share=is_share) for pair in pairs])
+    return inverse_variance([_difference(*pair, is_share=is_share) for pair in _pairs(counted, rule, arm, classes)])
 
 
 def _difference(treatment: Moments, control: Moments, *, is_share: bool) -> Estimate:
@@ -311,12 +328,17 @@ def _tiers(counted: Counted, policy: Policy, arm: str, classes: Sequence[str]) -
 
 
 def final_read(counted: Counted, policy: Policy, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Fixed-horizon intervals, for whoever planned one look at the end: Holm on the primaries, BH on the rest."""
+    """Fixed-horizon intervals, for whoever planned one look at the end: Holm on the primaries, BH on the rest.
+
+    Latency is adjusted by what the same units measured before the experiment (CUPED); `cuped` tells how much of the
+    variance that took away, for how many units, and what stands there without it.
+    """
     read = [
-        (arm, rule.name, _fixed(counted, rule, arm, classes))
+        (arm, rule.name, _fixed(_final_pairs(counted, rule, arm, classes), rule))
         for arm in counted.treatments
         for rule in policy.guardrails
     ]
+    rules = {rule.name: rule for rule in policy.guardrails}
     adjusted: dict[int, float] = {}
     for is_primary, method in ((True, holm), (False, benjamini_hochberg)):
         places = [place for place, (_, name, _) in enumerate(read) if (name in PRIMARY) is is_primary]
@@ -330,16 +352,37 @@ def final_read(counted: Counted, policy: Policy, classes: Sequence[str]) -> list
             "interval": [_finite(found.lower), _finite(found.upper)],
             "p_value": found.p_value,
             "adjusted_p_value": adjusted[place],
+            "cuped": _told_cuped(counted, rules[name], arm, classes) if name == "latency" else None,
         }
         for place, (arm, name, found) in enumerate(read)
     ]
 
 
-def _fixed(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> Interval:
-    if len(counted.phases) == 1:
-        treatment, control = (counted.present.cell(each, classes).moments(rule.name) for each in (arm, counted.control))
-        return welch(treatment, control) if rule.measure is Measure.LOG_MEAN else newcombe(treatment, control)
-    combined = _estimate(counted, rule, arm, classes)
+def _final_pairs(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> list[Pair]:
+    if rule.name != "latency":
+        return _pairs(counted, rule, arm, classes)
+    cells = [[phase.cell(each, classes) for each in (arm, counted.control)] for phase in counted.phases]
+    return [cuped_where_known(t.latency, c.latency, t.paired, c.paired) for t, c in cells]
+
+
+def _told_cuped(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> dict[str, Any]:
+    plain, adjusted = _pairs(counted, rule, arm, classes), _final_pairs(counted, rule, arm, classes)
+    found = _fixed(plain, rule)
+    errors = [inverse_variance([difference(*pair) for pair in pairs]).standard_error for pairs in (plain, adjusted)]
+    arms = (arm, counted.control)
+    return {
+        "variance_reduction": 1 - (errors[1] / errors[0]) ** 2 if 0 < errors[0] < inf else 0.0,
+        "units": sum(phase.cell(each, classes).paired.y.n for phase in counted.phases for each in arms),
+        "plain_difference": found.value,
+        "plain_interval": [_finite(found.lower), _finite(found.upper)],
+    }
+
+
+def _fixed(pairs: Sequence[Pair], rule: Guardrail) -> Interval:
+    is_share = rule.measure is not Measure.LOG_MEAN
+    if len(pairs) == 1:
+        return newcombe(*pairs[0]) if is_share else welch(*pairs[0])
+    combined = inverse_variance([_difference(*pair, is_share=is_share) for pair in pairs])
     if combined.standard_error in (0.0, inf):
         return Interval(combined.value, -inf, inf, 1.0)
     half = NormalDist().inv_cdf(0.975) * combined.standard_error

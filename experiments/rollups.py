@@ -19,7 +19,8 @@ _LOST = ", ".join(f"count(*) FILTER (WHERE is_assigned AND lost = {rank})" for r
 _COUNT = f"""
 INSERT INTO experiments_metricrollup (
     phase_id, arm, device_class, day, units, reached, failed, lost, crashed, load_failed, fell_back, integrity,
-    latency_units, latency_total, latency_squares, slow, histogram, heard_at
+    latency_units, latency_total, latency_squares, paired_units, paired_total, paired_squares, before_total,
+    before_squares, products, slow, histogram, heard_at
 )
 SELECT phase_id, arm, device_class, day, count(*) FILTER (WHERE is_assigned),
     ARRAY[{_REACHED}], ARRAY[{_FAILED}], ARRAY[{_LOST}],
@@ -29,10 +30,16 @@ SELECT phase_id, arm, device_class, day, count(*) FILTER (WHERE is_assigned),
     count(*) FILTER (WHERE integrity_at IS NOT NULL),
     count(log_p95) FILTER (WHERE is_assigned), coalesce(sum(log_p95) FILTER (WHERE is_assigned), 0),
     coalesce(sum(log_p95 * log_p95) FILTER (WHERE is_assigned), 0),
+    count(*) FILTER (WHERE is_paired), coalesce(sum(log_p95) FILTER (WHERE is_paired), 0),
+    coalesce(sum(log_p95 * log_p95) FILTER (WHERE is_paired), 0),
+    coalesce(sum(before_log_p95) FILTER (WHERE is_paired), 0),
+    coalesce(sum(before_log_p95 * before_log_p95) FILTER (WHERE is_paired), 0),
+    coalesce(sum(log_p95 * before_log_p95) FILTER (WHERE is_paired), 0),
     count(*) FILTER (WHERE is_assigned AND log_p95 > %(log_slo)s),
     experiments_sum_counts(histogram) FILTER (WHERE is_assigned AND histogram <> '{{}}'), max(heard_at)
 FROM (
     SELECT *, assigned_at IS NOT NULL AS is_assigned,
+        assigned_at IS NOT NULL AND log_p95 IS NOT NULL AND before_log_p95 IS NOT NULL AS is_paired,
         CASE WHEN reached BETWEEN {OFFERED} AND {COMPLETE - 1} AND failed <= reached AND %(now)s - progressed_at >
             CASE WHEN reached = {ACTIVATED} THEN %(long)s ELSE %(short)s END
         THEN reached + 1 ELSE -1 END AS lost

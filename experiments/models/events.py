@@ -61,7 +61,8 @@ class Exposure(models.Model):
     """What became of one unit in one phase. Written by the ingester alone, in the transaction that stores the events.
 
     `reached` and `failed` are ranks of `experiments.funnel`, -1: none. The day a unit is counted under is the one it
-    was first heard of, so that the days of a phase add up. `log_p95` is of µs, over all its inferences in the phase.
+    was first heard of, so that the days of a phase add up. `log_p95` is of µs, over all its inferences in the phase;
+    `before_log_p95` the same before the experiment began, once it was looked for (`experiments.before_values`).
     """
 
     phase = models.ForeignKey(Phase, models.DO_NOTHING, related_name="exposures", db_constraint=False, db_index=False)
@@ -82,10 +83,15 @@ class Exposure(models.Model):
     heard_at = models.DateTimeField()
     histogram = ArrayField(models.BigIntegerField(), default=list)
     log_p95 = models.FloatField(null=True)
+    before_log_p95 = models.FloatField(null=True)
+    is_before_sought = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["phase", "unit"], name="exposure_once_per_phase_and_unit")]
-        indexes = [models.Index(fields=["unit"], name="exposure_by_unit")]
+        indexes = [
+            models.Index(fields=["unit"], name="exposure_by_unit"),
+            models.Index(fields=["phase"], condition=models.Q(is_before_sought=False), name="exposure_before_unsought"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.arm} of phase {self.phase_id}"
@@ -96,7 +102,8 @@ class MetricRollup(models.Model):
 
     `reached`, `failed` and `lost` count units by stage of `experiments.funnel`; all but `integrity` count only those
     that were assigned. `latency_*` sum the log p95 of µs over the units that have one, `slow` of them were above the
-    policy's SLO; `histogram` adds up their inferences.
+    policy's SLO; `histogram` adds up their inferences. `paired_*` sum the same over the units that have a value from
+    before the experiment too, `before_*` that value, and `products` what both multiply to.
     """
 
     phase = models.ForeignKey(Phase, models.CASCADE, related_name="rollups")
@@ -114,6 +121,12 @@ class MetricRollup(models.Model):
     latency_units = models.PositiveIntegerField(default=0)
     latency_total = models.FloatField(default=0)
     latency_squares = models.FloatField(default=0)
+    paired_units = models.PositiveIntegerField(default=0, db_default=0)
+    paired_total = models.FloatField(default=0, db_default=0)
+    paired_squares = models.FloatField(default=0, db_default=0)
+    before_total = models.FloatField(default=0, db_default=0)
+    before_squares = models.FloatField(default=0, db_default=0)
+    products = models.FloatField(default=0, db_default=0)
     slow = models.PositiveIntegerField(default=0)
     histogram = ArrayField(models.BigIntegerField(), default=list)
     heard_at = models.DateTimeField(null=True)

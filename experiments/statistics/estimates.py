@@ -14,6 +14,8 @@ from scipy import special
 
 _NORMAL = NormalDist()
 LEAST_FOR_VARIANCE = 2
+# Of both arms: theta is estimated, which with fewer pairs makes intervals too narrow to see.
+LEAST_PAIRS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(self.n + other.n, self.total + other.total, self.squares + other.squares)
+
+    def __sub__(self, part: Moments) -> Moments:
+        """Of the units that are not in `part`."""
+        return Moments(self.n - part.n, self.total - part.total, self.squares - part.squares)
 
     @property
     def mean(self) -> float:
@@ -190,6 +196,20 @@ def cuped(treatment: PairedMoments, control: PairedMoments) -> tuple[Moments, Mo
         return treatment.y, control.y
     theta = both.covariance / both.x.variance
     return _adjusted(treatment, theta, both.x.mean), _adjusted(control, theta, both.x.mean)
+
+
+def cuped_where_known(
+    treatment: Moments, control: Moments, paired_treatment: PairedMoments, paired_control: PairedMoments
+) -> tuple[Moments, Moments]:
+    """`cuped` for arms in which only some units have a value from before; the others count as they are.
+
+    The adjustment is about the mean over those that have one, in both arms together, and who has one was settled before
+    the split: so it is 0 on average in either arm. Below LEAST_PAIRS nothing is adjusted.
+    """
+    if paired_treatment.y.n + paired_control.y.n < LEAST_PAIRS:
+        return treatment, control
+    adjusted = cuped(paired_treatment, paired_control)
+    return treatment - paired_treatment.y + adjusted[0], control - paired_control.y + adjusted[1]
 
 
 def _adjusted(arm: PairedMoments, theta: float, centre: float) -> Moments:
