@@ -25,6 +25,9 @@ run: $(VENV)/installed ## start everything on this machine and stay until Ctrl-C
 demo: $(VENV)/installed ## go through the demonstration again, against a `make run` in progress
 	@$(PY) -m deploy.dev.exec -m deploy.demo
 
+story: $(VENV)/installed ## four rollouts on 6 000 simulated devices, through the whole system, with their timeline
+	@$(PY) -m tests.chaos.tell_story
+
 test: $(VENV)/installed ## all tests on real PostgreSQL and Redis, two at a time (OPTIONS='-k name' picks some)
 	$(PY) -m pytest --numprocesses 2 --dist loadfile $(OPTIONS)
 
@@ -72,7 +75,7 @@ $(FAST_VENV)/installed: deploy/locks/fast.txt
 .venv/installed .venv-fast/installed:
 	@deploy/dev/install "$(PYTHON)" "$(@D)" "$<"
 
-.PHONY: help run demo test test-fast lint format type bench vectors docs lock clean
+.PHONY: help run demo story test test-fast lint format type bench vectors docs lock clean
 
 # Hashes make an install from any index the same; the address of an index has no place in a repository.
 compile = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \

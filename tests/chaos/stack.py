@@ -118,6 +118,11 @@ class Stack:
         """Conversion subprocesses of this stack, whoever their parent is now."""
         return conversions(self.folder)
 
+    def manage(self, *arguments: str) -> None:
+        """Run one of `manage.py`'s commands to its end."""
+        part = programs.manage("manage", *arguments, variables=self.variables)
+        _complete(Child(part, **_places(self.services)))
+
     # -- looking
 
     def rows(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
@@ -176,7 +181,7 @@ class Stack:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Stack]:
+def running(folder: Path, settings: str = "tests.chaos.settings") -> Iterator[Stack]:
     """Start everything below `folder`, whose path must not change; stop it all at the end."""
     planned = services.Services.plan(folder, postgres_settings=POSTGRES)
     web_port, web_socket = ports.reserve()
@@ -185,7 +190,7 @@ def running(folder: Path) -> Iterator[Stack]:
     children = planned.children
     try:
         planned.start(SERVERS)
-        variables = _variables(planned, addresses)
+        variables = _variables(planned, addresses, settings)
         for name, *arguments in (("migrate", "migrate", "--no-input"), ("first_run", "first_run")):
             _complete(Child(programs.manage(name, *arguments, variables=variables), **_places(planned)))
         for part in programs.programs(planned.layout, addresses, variables):
@@ -205,14 +210,14 @@ def running(folder: Path) -> Iterator[Stack]:
         device_socket.close()
 
 
-def _variables(planned: services.Services, addresses: programs.Addresses) -> dict[str, str]:
+def _variables(planned: services.Services, addresses: programs.Addresses, settings: str) -> dict[str, str]:
     """pytest's own plugin has put addresses of other servers into our environment; these come last and win."""
     layout = planned.layout
     temporary = layout.root / "tmp"
     temporary.mkdir()
     ours = {
         **planned.environment(),
-        "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+        "DJANGO_SETTINGS_MODULE": settings,
         "AEROGRAM_VAR_DIR": str(layout.root),
         "AEROGRAM_ONLINE_KEYS_DIR": str(layout.online_keys),
         "AEROGRAM_WEB_URL": f"http://{addresses.local}:{addresses.web_port}",
