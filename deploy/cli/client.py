@@ -13,6 +13,7 @@ from registry.digests import read_chunks, sha256_of_file
 
 TIMEOUT_SECONDS = 60.0
 PAGE = 500
+NOT_FOUND = 404
 UNFINISHED = {"waiting", "queued", "running"}
 
 
@@ -440,8 +441,12 @@ class ControlPlane:
     def key_calls(self, outcome: str | None) -> list[dict[str, Any]]:
         return self._list("key-calls", {"outcome": outcome} if outcome else None, most=PAGE)
 
-    def experiments(self, path: str) -> list[dict[str, Any]]:
-        return self._list(path)
+    def rows(self, path: str, **conditions: str) -> list[dict[str, Any]]:
+        """All of a list below the application."""
+        return self._list(path, conditions)
+
+    def layer_map(self, layer: int) -> dict[str, Any]:
+        return self._ask("GET", f"layers/{layer}/map")  # type: ignore[no-any-return]
 
     def experiment(self, slug: str, part: str = "", **query: str) -> dict[str, Any]:
         path = f"experiments/{slug}" + (f"/{part}" if part else "")
@@ -454,19 +459,33 @@ class ControlPlane:
         self,
         method: str,
         path: str,
-        body: dict[str, Any],
+        body: dict[str, Any] | None = None,
         *,
         of: str | None = None,
+        or_new: bool = False,
         if_match: str | None = None,
         key: str | None = None,
         validate_only: bool = False,
+        query: dict[str, str] | None = None,
     ) -> dict[str, Any]:
-        """A write that can be tried and repeated, made from the present state of `of` unless `if_match` names one."""
+        """A write that can be tried and repeated, made from the present state of `of` unless `if_match` names one.
+
+        `or_new`: there may be none yet.
+        """
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         if of is not None:
-            headers["If-Match"] = if_match or self._send("GET", of).headers["ETag"]
-        params = {"validate_only": "true"} if validate_only else {}
-        return self._ask(method, path, json=body, headers=headers, params=params)  # type: ignore[no-any-return]
+            headers["If-Match"] = if_match or self._present_tag(of, or_new=or_new)
+        params = {**(query or {}), **({"validate_only": "true"} if validate_only else {})}
+        said = {} if body is None else {"json": body}
+        return self._ask(method, path, headers=headers, params=params, **said)  # type: ignore[no-any-return]
+
+    def _present_tag(self, path: str, *, or_new: bool) -> str:
+        try:
+            return self._send("GET", path).headers["ETag"]
+        except ApiError as error:
+            if not or_new or error.status != NOT_FOUND:
+                raise
+            return "*"
 
     def _list(
         self, path: str, conditions: dict[str, str] | None = None, most: int | None = None

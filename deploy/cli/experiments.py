@@ -16,6 +16,7 @@ from rich.table import Table
 from deploy.cli import views
 from deploy.cli.client import ApiError, ControlPlane
 from deploy.cli.group import cli, console, tell, verb
+from deploy.cli.parameters import BASIS_POINTS, Moment, Percent
 
 ADVANCE, HOLD, INCONCLUSIVE, HALTED, ROLLED_BACK, CONFLICT = 0, 10, 11, 20, 21, 30
 EXIT_CODES = {
@@ -29,52 +30,7 @@ EXIT_CODES = {
 SHOWN = ("slug", "kind", "channel", "model", "state", "percent_bp", "phase", "awaiting")
 CHANGE = ("at", "actor", "verb", "reason")
 OTHER_STATE = (409, 412)
-BASIS_POINTS = 100
 Command = Callable[..., Any]
-
-
-class Percent(click.ParamType[int]):
-    """25 or 0.5, in hundredths of a percent at most; gives basis points."""
-
-    name = "percent"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            points = round(float(value) * BASIS_POINTS, 6)
-        except ValueError:
-            self.fail(f"expected a percentage like 25 or 0.5, got {value!r}", param, ctx)
-        if points != int(points) or not 0 <= points <= 100 * BASIS_POINTS:
-            self.fail(f"expected 0 to 100 with two decimals at most, got {value!r}", param, ctx)
-        return int(points)
-
-
-class PlanStep(click.ParamType[dict[str, Any]]):
-    """PERCENT[:HOURS[:UNITS[:approval]]], such as 5:24:200."""
-
-    name = "step"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        percent, hours, units, approval, *rest = [*str(value).split(":"), "0", "0", ""][: max(4, value.count(":") + 1)]
-        try:
-            step = {"hold_seconds": round(float(hours) * 3600), "min_units": int(units)}
-        except ValueError:
-            self.fail(f"expected PERCENT[:HOURS[:UNITS[:approval]]], got {value!r}", param, ctx)
-        if rest or approval not in ("", "0", "approval"):
-            self.fail(f"expected PERCENT[:HOURS[:UNITS[:approval]]], got {value!r}", param, ctx)
-        wants = {"needs_approval": approval == "approval"}
-        return {"percent_bp": Percent().convert(percent, param, ctx), **step, **wants}
-
-
-class Arm(click.ParamType[dict[str, Any]]):
-    """NAME=VERSION, or NAME=embedded for the model inside the app."""
-
-    name = "arm"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
-        name, _, version = str(value).partition("=")
-        if version != "embedded" and not version.isdigit():
-            self.fail(f"expected NAME=VERSION or NAME=embedded, got {value!r}", param, ctx)
-        return {"name": name, "version": None if version == "embedded" else int(version)}
 
 
 def asking(function: Command) -> Command:
@@ -104,6 +60,11 @@ def write_options(function: Command) -> Command:
     return function
 
 
+def taken_from(said: dict[str, Any]) -> dict[str, Any]:
+    """The options of `write_options`, out of all that were given."""
+    return {name: said.pop(name) for name in ("if_match", "key", "validate_only")}
+
+
 @cli.group()
 def rollout() -> None:
     """Staged rollouts: create, ramp, halt, roll back, and wait for their verdict (docs/experiments.md)."""
@@ -114,54 +75,7 @@ def experiment() -> None:
     """Comparisons of versions, and every rollout too: the same verbs (docs/experiments.md)."""
 
 
-@rollout.command("create")
-@click.argument("slug")
-@click.argument("model")
-@click.argument("version", type=int)
-@click.option("--channel", default="production", show_default=True)
-@click.option("--step", "steps", type=PlanStep(), multiple=True, help="PERCENT[:HOURS[:UNITS[:approval]]]; several.")
-@click.option("--hypothesis", default="")
-@click.option("--reason", default="")
-@write_options
-@asking
-def create_rollout(server: ControlPlane, *, steps: tuple[dict[str, Any], ...], as_json: bool, **said: Any) -> Any:
-    """Write down a rollout of MODEL's VERSION under the name SLUG."""
-    return _created(server, "rollouts", said | ({"steps": list(steps)} if steps else {}), as_json=as_json)
-
-
-@experiment.command("create")
-@click.argument("slug")
-@click.argument("model")
-@click.option("--kind", type=click.Choice(["ab", "aa", "holdback"]), default="ab", show_default=True)
-@click.option("--arm", "arms", type=Arm(), multiple=True, required=True, help="NAME=VERSION; the first is the control.")
-@click.option("--channel", default="production", show_default=True)
-@click.option("--step", "steps", type=PlanStep(), multiple=True, help="PERCENT[:HOURS[:UNITS[:approval]]]; several.")
-@click.option("--hypothesis", default="")
-@click.option("--reason", default="")
-@write_options
-@asking
-def create_experiment(
-    server: ControlPlane,
-    *,
-    arms: tuple[dict[str, Any], ...],
-    steps: tuple[dict[str, Any], ...],
-    as_json: bool,
-    **said: Any,
-) -> Any:
-    """Write down a comparison of versions of MODEL under the name SLUG."""
-    designed = [{**arm, "control": index == 0} for index, arm in enumerate(arms)]
-    body = said | {"arms": designed} | ({"steps": list(steps)} if steps else {})
-    return _created(server, "experiments", body, as_json=as_json)
-
-
-def _created(server: ControlPlane, noun: str, said: dict[str, Any], *, as_json: bool) -> Any:
-    said.pop("if_match")
-    key, validate_only = said.pop("key"), said.pop("validate_only")
-    answer = server.write("POST", noun, said, key=key, validate_only=validate_only)
-    return _shown(answer, as_json=as_json)
-
-
-def _shown(answer: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+def shown(answer: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
     if as_json:
         return answer
     percent = "" if answer["percent_bp"] is None else f" at {answer['percent_bp'] / BASIS_POINTS:g} %"
@@ -180,13 +94,10 @@ def action(name: str, told: str, *options: Callable[[Command], Command], needs_r
     """The same verb in both groups."""
 
     def run(server: ControlPlane, *, slug: str, as_json: bool, **said: Any) -> Any:
-        headers = {"if_match": said.pop("if_match"), "key": said.pop("key")}
-        body = {key: value for key, value in said.items() if key != "validate_only" and value is not None}
-        path = f"experiments/{slug}"
-        answer = server.write(
-            "POST", f"{path}/actions/{name}", body, of=path, validate_only=said["validate_only"], **headers
-        )
-        return _shown(answer, as_json=as_json)
+        options, path = taken_from(said), f"experiments/{slug}"
+        body = {key: value for key, value in said.items() if value is not None}
+        answer = server.write("POST", f"{path}/actions/{name}", body, of=path, **options)
+        return shown(answer, as_json=as_json)
 
     for group in (rollout, experiment):
         command: Command = write_options(asking(run))
@@ -199,7 +110,9 @@ def action(name: str, told: str, *options: Callable[[Command], Command], needs_r
 action("submit", "Ask for approval.")
 action("approve", "Approve somebody else's: its start, or going on after a halt.")
 action("reject", "Send it back to be a draft.", needs_reason=True)
-action("start", "Serve the first step, or wait for its time.")
+action(
+    "start", "Serve the first step, or wait for its time.", click.option("--starts-at", type=Moment(), help=Moment.told)
+)
 action("pause", "Stay at the present percentage.", needs_reason=True)
 action("resume", "Go on after a pause; after a halt ask another person.")
 action("advance", "Go to the next step, if the present one's conditions are met.")
@@ -238,14 +151,14 @@ def in_both(name: str) -> Callable[[Command], Command]:
 @asking
 def list_rollouts(server: ControlPlane, *, as_json: bool) -> Any:
     """Rollouts, newest first."""
-    return _listed(server.experiments("rollouts"), as_json=as_json)
+    return _listed(server.rows("rollouts"), as_json=as_json)
 
 
 @experiment.command("list")
 @asking
 def list_experiments(server: ControlPlane, *, as_json: bool) -> Any:
     """Experiments and rollouts, newest first."""
-    return _listed(server.experiments("experiments"), as_json=as_json)
+    return _listed(server.rows("experiments"), as_json=as_json)
 
 
 def _listed(rows: list[dict[str, Any]], *, as_json: bool) -> list[dict[str, Any]]:
@@ -306,12 +219,20 @@ def _print_status(slug: str, answer: dict[str, Any]) -> None:
     console.print(f"{slug}: {answer['state']}{at}, decision [bold]{answer['decision']}[/bold]")
     for reason in answer["reasons"]:
         console.print(f"  {reason}", markup=False)
-    table = Table("arm", "version", "share", "units")
+    if answer["lacking"]:
+        console.print(_lacking_in_words(answer["lacking"]), markup=False)
+    table = Table("arm", "version", "share", "units", "activated", "failed", "lost")
     for arm in answer["arms"]:
         version = "embedded" if arm["version"] is None else str(arm["version"])
-        table.add_row(arm["name"], version, f"{arm['expected_share']:.1%}", str(arm["units"]))
+        counts = (str(arm[name]) for name in ("units", "activated", "failed", "lost"))
+        table.add_row(arm["name"], version, f"{arm['expected_share']:.1%}", *counts)
     if answer["arms"]:
         console.print(table)
+
+
+def _lacking_in_words(lacking: dict[str, Any]) -> str:
+    told = [f"{lacking[name]} {name}" for name in ("seconds", "units", "approvals") if lacking[name]]
+    return f"  lacking: {', '.join(told)}" if told else "  neither time nor units nor approvals are lacking"
 
 
 @in_both("explain")
@@ -364,26 +285,41 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}"
 
 
+@in_both("detectable")
+@click.argument("slug")
+@asking
+def detectable(server: ControlPlane, *, slug: str, as_json: bool) -> Any:
+    """Which harm the guardrails of each step would see with the units that there are."""
+    answer = server.experiment(slug, "detectable")
+    if not as_json:
+        _print_detectable(slug, answer)
+    return answer
+
+
+def _print_detectable(slug: str, answer: dict[str, Any]) -> None:
+    units = f"{'more than ' if answer['is_sample'] else ''}{answer['units']} units"
+    usual = "assumed rates" if answer["baseline"]["is_assumed"] else "the rates of this channel"
+    console.print(f"{slug}: the least harm that would be seen with {units} and {usual}")
+    names = [sight["name"] for sight in answer["needed"]]
+    table = Table("step", "units", *names)
+    for step in answer["steps"]:
+        smallest = f"{step['treatment_units']} and {step['control_units']}"
+        words = {sight["name"]: sight["words"] for sight in step["guardrails"]}
+        short = "" if step["is_reachable"] else f", fewer than {step['min_units']}"
+        table.add_row(f"{step['percent_bp'] / BASIS_POINTS:g} %", smallest + short, *(words[name] for name in names))
+    console.print(table)
+    needs = Table("guardrail", "harm", "units in each arm that show it")
+    for need in answer["needed"]:
+        needs.add_row(need["name"], need["words"], str(need["units_per_arm"] or "no number would"))
+    console.print(needs)
+
+
 @in_both("changes")
 @click.argument("slug")
 @asking
 def changes(server: ControlPlane, *, slug: str, as_json: bool) -> Any:
     """Who did what to it, newest first."""
-    rows = server.experiments(f"experiments/{slug}/changes")
+    rows = server.rows(f"experiments/{slug}/changes")
     if not as_json:
         console.print(views.plain_table(CHANGE, rows))
     return rows
-
-
-@in_both("override")
-@click.argument("slug")
-@click.argument("unit")
-@click.argument("arm")
-@click.option("--reason", default="")
-@write_options
-@asking
-def override(server: ControlPlane, *, slug: str, as_json: bool, **said: Any) -> Any:
-    """Give UNIT one ARM whatever its bucket; it then enters no analysis."""
-    options = {name: said.pop(name) for name in ("if_match", "key", "validate_only")}
-    path = f"experiments/{slug}"
-    return _shown(server.write("POST", f"{path}/overrides", said, of=path, **options), as_json=as_json)

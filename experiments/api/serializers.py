@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from experiments.bucketing import BUCKETS
 from experiments.lifecycle import Kind, State
-from experiments.models import AnalysisRun, Experiment, Holdback, Override, Step
+from experiments.models import AnalysisRun, Experiment, Holdback, Layer, Override, Step
 from experiments.models.layers import DEFAULT_LAYER
 from experiments.policy import Action
 from registry.api.pages import PageQuery
@@ -161,6 +161,11 @@ class ExperimentQuery(PageQuery):
     state = serializers.ChoiceField(choices=STATES, required=False)
 
 
+class SliceQuery(PageQuery):
+    channel = serializers.CharField(max_length=63, required=False)
+    model = serializers.CharField(max_length=63, required=False)
+
+
 class UnitQuery(serializers.Serializer[Any]):
     unit = serializers.CharField(max_length=128)
 
@@ -303,6 +308,45 @@ class AnalysisRunSerializer(serializers.ModelSerializer[AnalysisRun]):
         fields = ["id", "as_of", "phase", "verdict", "reasons", "classes", "units", "inputs_hash", "results", "error"]
 
 
+class BaselineSerializer(serializers.Serializer[Any]):
+    units = serializers.IntegerField(help_text="It was measured on.")
+    shares = serializers.DictField(child=serializers.FloatField(), help_text="Of units with an event, by guardrail.")
+    log_deviation = serializers.FloatField(help_text="Of one device's log p95.")
+    is_assumed = serializers.BooleanField(help_text="Too little was measured of the model on the channel.")
+
+
+class SightSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    measure = serializers.CharField()
+    harm = serializers.FloatField(allow_null=True, help_text="The least that trips; null: none would.")
+    words = serializers.CharField()
+
+
+class ForeseenStepSerializer(serializers.Serializer[Any]):
+    percent_bp = serializers.IntegerField()
+    treatment_units = serializers.IntegerField()
+    control_units = serializers.IntegerField()
+    min_units = serializers.IntegerField()
+    is_reachable = serializers.BooleanField(help_text="The step's arms can have the units that its plan asks for.")
+    guardrails = SightSerializer(many=True)
+
+
+class NeedSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    measure = serializers.CharField()
+    harm = serializers.FloatField(help_text="Twice the margin.")
+    words = serializers.CharField()
+    units_per_arm = serializers.IntegerField(allow_null=True, help_text="That would show it; null: no number would.")
+
+
+class DetectableSerializer(serializers.Serializer[Any]):
+    units = serializers.IntegerField(help_text="That reported of the model in 30 days.")
+    is_sample = serializers.BooleanField(help_text="There are more units than were looked at.")
+    baseline = BaselineSerializer()
+    steps = ForeseenStepSerializer(many=True)
+    needed = NeedSerializer(many=True)
+
+
 class DrawnSerializer(serializers.Serializer[Any]):
     bucket = serializers.IntegerField()
     range = BucketRange()
@@ -315,6 +359,7 @@ class DrawnArmSerializer(serializers.Serializer[Any]):
 
 
 class UnitSerializer(serializers.Serializer[Any]):
+    unit_key = serializers.CharField(help_text="What overrides and the catalog call the unit by.")
     state = serializers.ChoiceField(choices=STATES)
     phase = serializers.IntegerField(allow_null=True)
     override = serializers.CharField(allow_null=True)
@@ -333,12 +378,25 @@ class ArmOverrideSerializer(serializers.ModelSerializer[Override]):
 
 
 class HoldbackSerializer(serializers.ModelSerializer[Holdback]):
+    channel = serializers.CharField(source="channel.slug")
+    model = serializers.CharField(source="model.slug")
     version = serializers.IntegerField(source="version.number")
     range = BucketRange(source="span")
 
+    preview = PreviewSerializer(allow_null=True, default=None, help_text="Of a request with validate_only.")
+
     class Meta:
         model = Holdback
-        fields = ["version", "percent_bp", "range", "until"]
+        fields = ["channel", "model", "version", "percent_bp", "range", "until", "preview"]
+
+
+class LayerSerializer(serializers.ModelSerializer[Layer]):
+    channel = serializers.CharField(source="channel.slug")
+    model = serializers.CharField(source="model.slug")
+
+    class Meta:
+        model = Layer
+        fields = ["id", "slug", "channel", "model", "epoch"]
 
 
 class HeldSerializer(serializers.Serializer[Any]):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from experiments.api import views
+from experiments.api import slices, views
 from experiments.api.actions import VERBS, action_view
 
 APPLICATION = "applications/<slug:application>"
@@ -13,9 +13,12 @@ urlpatterns = [
     path(f"{EXPERIMENT}/status", views.StatusView.as_view()),
     path(f"{EXPERIMENT}/explain", views.UnitView.as_view()),
     path(f"{EXPERIMENT}/results", views.ResultsView.as_view()),
+    path(f"{EXPERIMENT}/detectable", views.DetectableView.as_view()),
     path(f"{EXPERIMENT}/changes", views.ChangesView.as_view()),
-    path(f"{EXPERIMENT}/overrides", views.OverridesView.as_view()),
-    path(f"{EXPERIMENT}/overrides/<slug:unit_key>", views.OverrideView.as_view()),
-    path(f"{APPLICATION}/channels/<slug:channel>/models/<slug:model>/holdback", views.HoldbackView.as_view()),
-    path(f"{APPLICATION}/layers/<int:layer>/map", views.LayerMapView.as_view()),
+    path(f"{EXPERIMENT}/overrides", slices.OverridesView.as_view()),
+    path(f"{EXPERIMENT}/overrides/<slug:unit_key>", slices.OverrideView.as_view()),
+    path(f"{APPLICATION}/channels/<slug:channel>/models/<slug:model>/holdback", slices.HoldbackView.as_view()),
+    path(f"{APPLICATION}/holdbacks", slices.HoldbacksView.as_view()),
+    path(f"{APPLICATION}/layers", slices.LayersView.as_view()),
+    path(f"{APPLICATION}/layers/<int:layer>/map", slices.LayerMapView.as_view()),
 ]

@@ -8,22 +8,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from experiments import services
-from experiments.api.access import find_experiment, find_layer
+from experiments.api.access import find_experiment
 from experiments.api.actions import WritingView
 from experiments.api.serializers import (
     AnalysisRunSerializer,
-    ArmOverrideSerializer,
+    DetectableSerializer,
     EditBody,
     ExperimentQuery,
     ExperimentSerializer,
-    HoldbackBody,
-    HoldbackSerializer,
-    LayerMapSerializer,
     NewExperimentBody,
     NewRolloutBody,
-    OverrideBody,
-    ReasonQuery,
-    ReasonWriteQuery,
     ResultsQuery,
     StatusSerializer,
     UnitQuery,
@@ -31,9 +25,9 @@ from experiments.api.serializers import (
     WriteQuery,
 )
 from experiments.lifecycle import Kind
-from experiments.models import Experiment, Holdback
+from experiments.models import Experiment
 from registry.api.access import find_channel, find_model
-from registry.api.base import NounView, Verb, require_match
+from registry.api.base import NounView, Verb
 from registry.api.pages import PageQuery
 from registry.api.serializers import AuditEntrySerializer
 from registry.models import Role
@@ -188,6 +182,20 @@ class ResultsView(NounView):
         return self.page(request, services.results(find_experiment(self.application, experiment), phase), by="-id")
 
 
+class DetectableView(NounView):
+    verbs = {
+        "GET": Verb(
+            summary="The least harm that each step would show, and the units that would show twice the margin",
+            role=Role.VIEWER,
+            answer=DetectableSerializer,
+        )
+    }
+
+    def get(self, request: Request, experiment: str) -> Response:
+        row = find_experiment(self.application, experiment)
+        return self.shown(request, services.foresee(row, timezone.now()))
+
+
 class ChangesView(NounView):
     verbs = {
         "GET": Verb(
@@ -201,115 +209,3 @@ class ChangesView(NounView):
 
     def get(self, request: Request, experiment: str) -> Response:
         return self.page(request, services.changes(find_experiment(self.application, experiment)), by="-id")
-
-
-class OverridesView(WritingView):
-    """If-Match names the state of the experiment."""
-
-    verbs = {
-        "GET": Verb(
-            summary="Units that get an arm by name",
-            role=Role.VIEWER,
-            query=PageQuery,
-            answer=ArmOverrideSerializer,
-            many=True,
-        ),
-        "POST": Verb(
-            summary="Give a unit one arm",
-            role=Role.RELEASER,
-            body=OverrideBody,
-            query=WriteQuery,
-            answer=ExperimentSerializer,
-            conditional=True,
-            idempotent=True,
-        ),
-    }
-
-    def get(self, request: Request, experiment: str) -> Response:
-        return self.page(request, find_experiment(self.application, experiment).overrides.all(), by="-id")
-
-    def post(self, request: Request, experiment: str) -> Response:
-        wanted = self.body(request)
-        with self.unchanged(request, find_experiment(self.application, experiment)) as row:
-            return self.done(request, "set_override", row, **wanted)
-
-
-class OverrideView(WritingView):
-    verbs = {
-        "DELETE": Verb(
-            summary="Let the unit go by its bucket again",
-            role=Role.RELEASER,
-            query=ReasonWriteQuery,
-            answer=ExperimentSerializer,
-            conditional=True,
-            idempotent=True,
-        )
-    }
-
-    def delete(self, request: Request, experiment: str, unit_key: str) -> Response:
-        with self.unchanged(request, find_experiment(self.application, experiment)) as row:
-            reason = self.query(request)["reason"]
-            return self.done(request, "clear_override", row, unit_key=unit_key, reason=reason)
-
-
-class HoldbackView(NounView):
-    """If-Match: the ETag of the holdback in force, or `*` where there is none."""
-
-    verbs = {
-        "GET": Verb(summary="The slice that stays on one version", role=Role.VIEWER, answer=HoldbackSerializer),
-        "PUT": Verb(
-            summary="Keep a slice of the model's devices on one version",
-            role=Role.RELEASER,
-            body=HoldbackBody,
-            answer=HoldbackSerializer,
-            conditional=True,
-            idempotent=True,
-        ),
-        "DELETE": Verb(
-            summary="Let everybody have what is released, at once",
-            role=Role.RELEASER,
-            query=ReasonQuery,
-            status=204,
-            conditional=True,
-        ),
-    }
-
-    def get(self, request: Request, channel: str, model: str) -> Response:
-        found = find_channel(self.application, channel), find_model(self.application, model)
-        return self.shown(request, services.holdback_of(*found))
-
-    def put(self, request: Request, channel: str, model: str) -> Response:
-        wanted = self.body(request)
-        found = {
-            "channel": find_channel(self.application, channel),
-            "model": find_model(self.application, model),
-        }
-        row = Holdback.objects.filter(**found).first()
-        if row is None:
-            require_match(request, "*")
-        told = {**found, **wanted, "actor": self.actor(request), "now": timezone.now()}
-        if row is None:
-            return self.shown(request, services.set_holdback(**told))
-        with self.unchanged(request, row):
-            return self.shown(request, services.set_holdback(**told))
-
-    def delete(self, request: Request, channel: str, model: str) -> Response:
-        found = find_channel(self.application, channel), find_model(self.application, model)
-        with self.unchanged(request, services.holdback_of(*found)) as row:
-            services.lift_holdback(
-                channel=row.channel,
-                model=row.model,
-                actor=self.actor(request),
-                now=timezone.now(),
-                reason=self.query(request)["reason"],
-            )
-        return Response(status=204)
-
-
-class LayerMapView(NounView):
-    verbs = {
-        "GET": Verb(summary="Who holds which buckets, and which are free", role=Role.VIEWER, answer=LayerMapSerializer)
-    }
-
-    def get(self, request: Request, layer: int) -> Response:
-        return self.shown(request, services.layer_map(find_layer(self.application, layer)))

@@ -15,9 +15,10 @@ from experiments.services.exceptions import (
     told_holdback,
 )
 from experiments.services.following import follow, rollouts_behind, withdraw
-from experiments.services.previewing import Preview, preview
+from experiments.services.foreseeing import foresee
+from experiments.services.previewing import Preview, preview, preview_holdback
 from experiments.services.ramping import advance, ramp, rerandomise, supersede
-from experiments.services.reading import changes, explain, kept_apart, layer_map, results, status
+from experiments.services.reading import changes, explain, holdbacks, kept_apart, layer_map, layers, results, status
 from experiments.services.recording import SCHEDULE, subject, told
 from experiments.services.reviewing import approve, approve_step, reject, submit
 from experiments.services.running import archive, complete, halt, pause, resume, rollback, start
@@ -40,15 +41,19 @@ __all__ = [
     "expire_exceptions",
     "explain",
     "follow",
+    "foresee",
     "halt",
     "holdback_of",
+    "holdbacks",
     "kept_apart",
     "layer_map",
     "layer_of",
+    "layers",
     "lift_holdback",
     "pause",
     "plan_advice",
     "preview",
+    "preview_holdback",
     "ramp",
     "reject",
     "rerandomise",

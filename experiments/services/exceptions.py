@@ -92,7 +92,7 @@ def set_holdback(
     return row
 
 
-def lift_holdback(*, channel: Channel, model: RegisteredModel, actor: str, now: datetime, reason: str) -> None:
+def lift_holdback(*, channel: Channel, model: RegisteredModel, actor: str, now: datetime, reason: str) -> Holdback:
     """Let everybody have what is released, at once and by one person: so a security fix leaves nobody out.
 
     Raises `NotHeldBack`.
@@ -103,6 +103,8 @@ def lift_holdback(*, channel: Channel, model: RegisteredModel, actor: str, now: 
         row.lifted_at = now
         row.save(update_fields=["lifted_at"])
         _record(row, "lift_holdback", actor, now, before=before, reason=reason)
+    row.refresh_from_db()
+    return row
 
 
 def holdback_of(channel: Channel, model: RegisteredModel) -> Holdback:

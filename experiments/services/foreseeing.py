@@ -28,7 +28,7 @@ def foresee(experiment: Experiment, now: datetime) -> dict[str, Any]:
     what controls of this model on this channel did, or assumed where fewer than 200 units were measured.
     """
     policy, baseline = policy_from_json(experiment.policy), usual(experiment, now)
-    units, is_sample = known_units(experiment.model, now)
+    units, is_sample = known_units(experiment.channel, experiment.model, now)
     treatments = sum(not arm["control"] for arm in experiment.arms)
     steps = detectable(_planned(experiment), len(units), policy, baseline, treatments=treatments)
     return {

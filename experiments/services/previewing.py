@@ -11,8 +11,9 @@ from django.db import transaction
 from experiments.bucketing import bucket, in_range
 from experiments.delivery import delivery
 from experiments.lifecycle import SERVED
-from experiments.models import DeviceEvent, Experiment
+from experiments.models import DeviceEvent, Experiment, Holdback
 from experiments.ramps import arm_at, moved
+from experiments.services.exceptions import told_holdback
 from experiments.services.recording import told
 from registry.models import Channel, RegisteredModel
 
@@ -92,7 +93,7 @@ def preview(
         experiment = deed()
         after, told_after = _Served.of(experiment, channel, model), told(experiment)
         shown = show(Experiment.objects.get(pk=experiment.pk))
-    units, is_sample = known_units(model, now)
+    units, is_sample = known_units(channel, model, now)
     return shown, Preview(
         changes={
             name: [told_before.get(name), value] for name, value in told_after.items() if told_before.get(name) != value
@@ -104,10 +105,45 @@ def preview(
     )
 
 
-def known_units(model: RegisteredModel, now: datetime) -> tuple[list[str], bool]:
-    """Units that reported of the model in the last 30 days, 20 000 at most, and whether there are more."""
+def preview_holdback(
+    deed: Callable[[], Holdback], *, channel: Channel, model: RegisteredModel, now: datetime
+) -> tuple[Holdback, Preview]:
+    """The row as it would be, and the units that would be held on another version or be let go."""
+    before = _held(channel, model)
+    with _taken_back():
+        row = deed()
+        after = _held(channel, model)
+    told_before, told_after = told_holdback(before), told_holdback(after)
+    units, is_sample = known_units(channel, model, now)
+    spans = [row.percent_bp if row else 0 for row in (before, after)]
+    is_same = before is not None and after is not None and before.version_id == after.version_id
+    return row, Preview(
+        changes={"holdback": [told_before, told_after]} if told_before != told_after else {},
+        buckets_moved=abs(spans[0] - spans[1]) if is_same else max(spans),
+        units_moved=sum(_held_on(before, unit) != _held_on(after, unit) for unit in units),
+        units_known=len(units),
+        is_sample=is_sample,
+    )
+
+
+def _held(channel: Channel, model: RegisteredModel) -> Holdback | None:
+    return Holdback.objects.filter(channel=channel, model=model, lifted_at=None).select_related("version").first()
+
+
+def _held_on(held: Holdback | None, unit: str) -> int | None:
+    return held.version.number if held and in_range(bucket(unit, held.salt), held.span) else None
+
+
+def known_units(channel: Channel, model: RegisteredModel, now: datetime) -> tuple[list[str], bool]:
+    """Units that reported of the model in the last 30 days, 20 000 at most, and whether there are more.
+
+    Those of an SDK that does not name its channel count for every channel.
+    """
     rows = DeviceEvent.objects.filter(
-        application=model.application.slug, model=model.slug, received_at__gte=now - KNOWN_FOR
+        application=model.application.slug,
+        model=model.slug,
+        channel__in=("", channel.slug),
+        received_at__gte=now - KNOWN_FOR,
     ).exclude(unit="")
     found = list(rows.order_by().values_list("unit", flat=True).distinct()[: MOST_UNITS + 1])
     return found[:MOST_UNITS], len(found) > MOST_UNITS

@@ -18,7 +18,7 @@ from experiments.policy import Action
 from experiments.ramps import arm_at, size
 from experiments.services.recording import subject
 from experiments.services.waiting import decision_for, plan_advice
-from registry.models import AuditEntry, Channel, ModelVersion
+from registry.models import Application, AuditEntry, Channel, ModelVersion
 
 # What a script does next follows from the state alone, but while it runs.
 BY_STATE = {
@@ -114,6 +114,7 @@ def explain(experiment: Experiment, unit: str) -> dict[str, Any]:
     position = bucket(unit, held.salt) if held else None
     found: dict[str, Any] = {
         "state": experiment.state,
+        "unit_key": key,
         "override": override.arm if override else None,
         "holdback": held and {"bucket": position, "range": held.span, "inside": in_range(position or 0, held.span)},
         "layer": None,
@@ -180,6 +181,16 @@ def results(experiment: Experiment, phase: int | None = None) -> QuerySet[Analys
     """The looks that were written down, of all phases or of one by its number."""
     runs = AnalysisRun.objects.of(experiment).select_related("phase")
     return runs if phase is None else runs.filter(phase__number=phase)
+
+
+def layers(application: Application) -> QuerySet[Layer]:
+    return Layer.objects.filter(channel__application=application).select_related("channel", "model")
+
+
+def holdbacks(application: Application) -> QuerySet[Holdback]:
+    """Those in force."""
+    held = Holdback.objects.filter(channel__application=application, lifted_at=None)
+    return held.select_related("channel", "model", "version")
 
 
 def layer_map(layer: Layer) -> dict[str, Any]:

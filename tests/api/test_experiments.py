@@ -166,7 +166,7 @@ def test_a_draft_can_be_tried_too_and_is_refused_as_it_would_be(people):
     assert (refused.status_code, refused.json()["code"], refused.json()["field"]) == (400, "design_refused", "version")
 
 
-def heard(count):
+def heard(count, channel=""):
     """Units that reported of the model in the last days."""
     import uuid
 
@@ -181,6 +181,7 @@ def heard(count):
             stage="activate",
             outcome="ok",
             model="digits",
+            channel=channel,
         )
         for index in range(count)
     )
@@ -295,10 +296,50 @@ def test_the_map_of_a_layer(people):
     ada, _ = people
     running(people, layer_range=[2000, 5000])
     layer = Experiment.objects.get().layer
+    listed = ada("GET", "layers?model=digits").json()
+    assert listed == [{"id": layer.pk, "slug": "default", "channel": "production", "model": "digits", "epoch": 1}]
     told = ada("GET", f"layers/{layer.pk}/map").json()
     assert [(row["experiment"], row["range"]) for row in told["held"]] == [("faster", [2000, 5000])]
     assert told["free"] == [[0, 2000], [5000, 10_000]]
     assert ada("GET", "layers/999/map").status_code == 404
+
+
+def test_how_many_units_a_holdback_would_hold(people):
+    ada, _ = people
+    heard(400)
+    path = "channels/production/models/digits/holdback"
+    body = {"version": 1, "percent_bp": 2500, "reason": "r"}
+    tried = ada("PUT", f"{path}?validate_only=true", body, If_Match="*")
+    assert tried.status_code == 200, tried.content
+    preview = tried.json()["preview"]
+    assert (preview["buckets_moved"], preview["units_known"]) == (2500, 400)
+    assert preview["units_moved"] == pytest.approx(100, abs=35)
+    assert ada("GET", path).status_code == 404
+    ada("PUT", path, body, If_Match="*")
+    wider = ada("PUT", f"{path}?validate_only=true", body | {"percent_bp": 3000}, If_Match="*").json()["preview"]
+    assert (wider["buckets_moved"], wider["units_moved"] < 50) == (500, True)
+    other = ada("PUT", f"{path}?validate_only=true", body | {"version": 2}, If_Match="*").json()["preview"]
+    assert other["units_moved"] == preview["units_moved"]
+
+
+def test_what_a_plan_would_see(people):
+    ada, _ = people
+    ada("POST", "rollouts", ROLLOUT | {"steps": [{"percent_bp": 5000, "min_units": 150}, {"percent_bp": 10_000}]})
+    heard(400)
+    told = ada("GET", "experiments/faster/detectable").json()
+    assert (told["units"], told["baseline"]["is_assumed"]) == (400, True)
+    first = told["steps"][0]
+    assert (first["treatment_units"], first["control_units"], first["is_reachable"]) == (200, 200, True)
+    assert {"crash", "funnel", "latency"} <= {sight["name"] for sight in first["guardrails"]}
+    assert min(need["units_per_arm"] for need in told["needed"] if need["units_per_arm"]) > 100
+
+
+def test_units_of_another_channel_are_none_of_this_one(people):
+    ada, _ = people
+    ada("POST", "rollouts", ROLLOUT)
+    heard(10, channel="beta")
+    heard(3, channel="production")
+    assert ada("GET", "experiments/faster/detectable").json()["units"] == 3
 
 
 def test_a_holdback_is_made_changed_and_lifted(people):
@@ -311,6 +352,12 @@ def test_a_holdback_is_made_changed_and_lifted(people):
     assert (made.status_code, made.json()["range"]) == (200, [0, 200]), made.content
     assert ada("PUT", path, body | {"percent_bp": 300}, If_Match='"0.0"').status_code == 412
     assert ada("PUT", path, body | {"percent_bp": 300}, If_Match=made["ETag"]).json()["percent_bp"] == 300
-    assert ada("DELETE", f"{path}?reason=fix", If_Match=ada("GET", path)["ETag"]).status_code == 204
+    assert [row["channel"] for row in ada("GET", "holdbacks?model=digits").json()] == ["production"]
+    tag = ada("GET", path)["ETag"]
+    tried = ada("DELETE", f"{path}?reason=fix&validate_only=true", If_Match=tag)
+    assert (tried.status_code, tried.json()["preview"]["buckets_moved"], "ETag" in tried) == (200, 300, False)
+    gone = [ada("DELETE", f"{path}?reason=fix", If_Match=tag, Idempotency_Key="fix-1") for _ in range(2)]
+    assert [answer.status_code for answer in gone] == [200, 200]
+    assert ada("GET", "holdbacks").json() == []
     assert ada("GET", path).status_code == 404
     assert AuditEntry.objects.filter(verb="lift_holdback").get().reason == "fix"

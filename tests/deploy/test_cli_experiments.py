@@ -203,6 +203,12 @@ def test_another_state_is_a_conflict(aerogram):
         "rollout create x digits 2 --step 5:a",
         "rollout create x digits 2 --step 5:1:1:maybe",
         "experiment create x digits --arm old:1",
+        "rollout create x digits 2 --starts-at tomorrow",
+        "rollout create x digits 2 --layer-range 5-6",
+        "rollout create x digits 2 --policy /nowhere.json",
+        "rollout edit x --starts-at 2026-12-01T08:00:00Z --at-once",
+        "layer map digits",
+        "holdback create digits 1",
     ],
 )
 def test_wrong_usage_is_exit_code_2(aerogram, command):
@@ -239,3 +245,123 @@ def test_results_are_printed_as_tables(aerogram, shell):
     assert "inconclusive" in printed
     for word in ("first_inference", "crash, treatment", "too little data"):
         assert word in printed
+
+
+def test_a_design_is_made_and_edited_by_options(aerogram, tmp_path):
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"slo_ms": 50}')
+    made = (
+        "rollout create faster digits 2 --step 1:24:200 --layer blue --layer-range 0:5000 "
+        f"--starts-at 2030-01-01T08:00:00Z --policy {policy} --hypothesis smaller"
+    )
+    assert aerogram(made)[0] == 0
+    row = Experiment.objects.get()
+    assert (row.layer.slug, row.layer_first, row.layer_end, row.policy) == ("blue", 0, 5000, {"slo_ms": 50})
+    assert (row.starts_at.isoformat(), row.hypothesis) == ("2030-01-01T08:00:00+00:00", "smaller")
+    assert aerogram("rollout submit faster")[0] == 0
+    code, printed = aerogram("rollout edit faster --version 3 --layer-range 5000:10000 --at-once --reason fix")
+    assert (code, printed.strip()) == (0, "faster: draft.")
+    row.refresh_from_db()
+    assert (row.arms[0]["version"], row.layer_first, row.starts_at, row.hypothesis) == (3, 5000, None, "smaller")
+    assert [step.percent_bp for step in row.steps.all()] == [100]
+    assert aerogram("rollout submit faster")[0] == 0
+    assert aerogram("rollout approve faster", "grace")[0] == 0
+    assert aerogram("rollout start faster --starts-at 2030-01-01T08:00:00")[1].strip() == "faster: scheduled."
+
+
+def test_what_a_status_lacks_is_in_its_json_and_in_words(aerogram):
+    running(aerogram)
+    code, printed = aerogram("--json rollout status faster")
+    told = json.loads(printed)
+    assert (code, told["lacking"]["verdict"]) == (11, "inconclusive")
+    assert {"activated", "lost", "failed", "heard_at"} <= set(told["arms"][0])
+    code, printed = aerogram("rollout status faster")
+    assert "neither time nor units nor approvals are lacking" in printed
+    assert "activated" in printed
+
+
+def test_overrides_holdbacks_and_layers(aerogram):
+    running(aerogram)
+    assert aerogram("rollout override faster my-phone treatment --expires-at 2030-01-01T08:00:00Z")[0] == 0
+    assert "treatment" in aerogram("rollout overrides faster")[1]
+    assert aerogram("rollout clear-override faster my-phone --validate-only")[0] == 0
+    assert "treatment" in aerogram("rollout overrides faster")[1]
+    assert aerogram("rollout clear-override faster my-phone --reason done")[0] == 0
+    assert AuditEntry.objects.get(verb="clear_override_of_experiment").reason == "done"
+    assert aerogram("rollout clear-override faster " + "0" * 64)[0] == 1
+    code, printed = aerogram("layer map digits")
+    assert (code, "faster" in printed, "10000" in printed) == (0, True, True)
+    assert "default" in aerogram("layer list")[1]
+
+    made = "holdback create digits 1 --percent 2.5 --reason compare"
+    assert "nothing was done" in aerogram(f"{made} --validate-only")[1]
+    assert "2.5 % of digits on production stay on version 1." in aerogram(made)[1]
+    assert aerogram(f"{made} --if-match '\"0.0\"'")[0] == 30
+    assert aerogram("holdback create digits 2 --reason later")[0] == 0
+    assert '"version": 2' in aerogram("--json holdback list")[1]
+    assert "nothing was done" in aerogram("holdback lift digits --reason fix --validate-only")[1]
+    assert aerogram("holdback lift digits --reason fix")[1].strip() == "digits on production: nobody is held back."
+    assert aerogram("holdback lift digits --reason fix")[0] == 1
+
+
+def test_what_would_be_seen_is_a_table(aerogram):
+    running(aerogram)
+    code, printed = aerogram("rollout detectable faster")
+    assert code == 0, printed
+    for word in ("the least harm that would be seen with 0 units", "crash", "units in each arm"):
+        assert word in printed
+
+
+def test_every_address_of_experiments_is_reached_by_a_verb(aerogram, monkeypatch):
+    """By running each verb, and by what the server was asked."""
+    from experiments.api.urls import urlpatterns
+
+    asked = recorded(monkeypatch)
+    running(aerogram)
+    for command in EVERY_VERB:
+        aerogram(command)
+    wanted = {
+        (method, re.sub(r"<\w+:\w+>", "*", str(pattern.pattern)))
+        for pattern in urlpatterns
+        for method in pattern.callback.view_class.verbs
+    }
+    assert wanted - {(method, masked(path, wanted)) for method, path in asked} == set()
+
+
+EVERY_VERB = [
+    *(f"rollout {verb} faster" for verb in ("show", "status", "results", "changes", "detectable", "overrides")),
+    *(f"rollout {verb} faster --reason r" for verb in ("reject", "pause", "halt", "rollback", "rerandomise", "edit")),
+    *(f"rollout {verb} faster" for verb in ("resume", "advance", "approve-step", "complete", "archive")),
+    "rollout list",
+    "experiment list",
+    "experiment create other digits --arm a=1 --arm b=2",
+    "rollout ramp faster --to 2 --reason r",
+    "rollout supersede faster --version 3 --reason r",
+    "rollout explain faster u",
+    "rollout override faster u treatment",
+    "rollout clear-override faster u",
+    "holdback create digits 1 --reason r",
+    "holdback lift digits --reason r",
+    "holdback list",
+    "layer list",
+    "layer map digits",
+]
+
+
+def recorded(monkeypatch):
+    from deploy.cli.client import ControlPlane
+
+    asked, send = [], ControlPlane._send
+
+    def noted(self, method, path, **options):
+        asked.append((method, f"applications/{self.application}/{path}"))
+        return send(self, method, path, **options)
+
+    monkeypatch.setattr(ControlPlane, "_send", noted)
+    return asked
+
+
+def masked(path, wanted):
+    """The pattern that a path fits; the longest one, since a name may be a word of another pattern."""
+    fits = [known for _, known in wanted if re.fullmatch(known.replace("*", "[^/]+"), path)]
+    return max(fits, key=lambda known: (-known.count("*"), len(known)), default=path)
