@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -17,11 +18,13 @@ from django.views.decorators.http import require_POST
 from registry import errors, services
 from registry.admin import access
 from registry.admin.shared import choose_application
+from registry.bundles import FILE_ROLES
 from registry.conversion.recipes import RECIPES
 from registry.digests import CHUNK_BYTES
 from registry.inspection import SourceInspection
-from registry.models import Application, ConversionProfile, Role, Upload
+from registry.models import Application, ConversionProfile, ModelVersion, Role, Upload, Variant
 from registry.services import require_role
+from registry.services.bundles import ExtraFile, find_parts
 from registry.templatetags.aerogram import shape, size
 
 if TYPE_CHECKING:
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
 LONGEST_FILE_NAME = 255
 LONGEST_FORM_BYTES = 1 << 20
-EVALUATION_SET, TRAINING_SET = "evaluation_set", "training_set"
+EVALUATION_SET, TRAINING_SET, EXTRA_FILE = "evaluation_set", "training_set", "file"
+MOST_PART_CHOICES = 500
+LONGEST_NUMBER = 9
 
 
 def upload_page(page_of: "MemberAdmin", request: HttpRequest) -> HttpResponse:
@@ -48,8 +53,18 @@ def upload_page(page_of: "MemberAdmin", request: HttpRequest) -> HttpResponse:
         profiles={app.slug: _profiles(app) for app in allowed},
         recipes=RECIPES.values(),
         metadata_texts=("name", "description", "version", "author", "license"),
+        file_roles=FILE_ROLES,
+        part_choices=_part_choices(chosen),
         most_bytes=settings.AEROGRAM_MAX_UPLOAD_BYTES,
     )
+
+
+def _part_choices(application: Application) -> list[str]:
+    """Versions that can be a part, as `model:version`, each model's newest first."""
+    rows = ModelVersion.objects.filter(model__application=application, yanked_at=None, parts=None)
+    rows = rows.filter(Exists(Variant.objects.filter(version=OuterRef("pk"))))
+    numbered = rows.order_by("model__slug", "-number").values_list("model__slug", "number")
+    return [f"{model}:{number}" for model, number in numbered[:MOST_PART_CHOICES]]
 
 
 def _profiles(application: Application) -> dict[str, list[dict[str, Any]]]:
@@ -64,7 +79,7 @@ def _profiles(application: Application) -> dict[str, list[dict[str, Any]]]:
 
 @require_POST
 def receive_view(request: HttpRequest) -> JsonResponse:
-    """`?application=&file_name=&role=source|evaluation_set|training_set`, the file as the body."""
+    """`?application=&file_name=&role=source|evaluation_set|training_set|file`, the file as the body."""
     application = _application(request.GET.get("application", ""), request)
     declared = int(request.headers.get("Content-Length") or 0)
     if declared > settings.AEROGRAM_MAX_UPLOAD_BYTES:
@@ -82,6 +97,8 @@ def receive_view(request: HttpRequest) -> JsonResponse:
     if role in (EVALUATION_SET, TRAINING_SET):
         arrays = services.inspect_evaluation_set(upload, field=role)
         told = [f"{name}: {shape(list(lengths))} {dtype}" for name, (lengths, dtype) in arrays.items()]
+    elif role == EXTRA_FILE:
+        told = []  # judged with its role and path, when it is registered
     else:
         told = _told(services.inspect_source(upload))
     received = {"id": upload.pk, "sha256": upload.artifact.sha256, "size": size(upload.artifact.size_bytes)}
@@ -104,6 +121,8 @@ def register_view(request: HttpRequest) -> JsonResponse:
         labels=[line.strip() for line in str(wanted.get("labels", "")).splitlines() if line.strip()],
         notes=str(wanted.get("notes", "")),
         metadata=_metadata(wanted.get("metadata")),
+        files=[_extra_file(application, row) for row in _rows(wanted, "files")],
+        parts=find_parts(application, [_part(row) for row in _rows(wanted, "parts")]),
         recipes=wanted.get("recipes") or None,
         profile=str(wanted.get("profile") or "") or None,
         actor=request.user.get_username(),
@@ -123,6 +142,26 @@ def _form(request: HttpRequest) -> dict[str, Any]:
     if recipes is not None and not (isinstance(recipes, list) and all(isinstance(name, str) for name in recipes)):
         raise errors.Invalid("expected a list of recipe names", field="recipes")
     return wanted
+
+
+def _rows(wanted: dict[str, Any], member: str) -> list[dict[str, Any]]:
+    rows = wanted.get(member) or []
+    if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+        raise errors.BundleRefused(f"expected a list of objects as {member}", field=member)
+    return rows
+
+
+def _extra_file(application: Application, row: dict[str, Any]) -> ExtraFile:
+    found = _upload(application, row.get("upload"), "files")
+    return ExtraFile(str(row.get("role", "")), str(row.get("path") or found.file_name), found)
+
+
+def _part(row: dict[str, Any]) -> dict[str, Any]:
+    """`{"name", "of": "model:version"}` as it is chosen -> as the service takes it."""
+    model, _, number = str(row.get("of", "")).rpartition(":")
+    if not (number.isascii() and number.isdigit() and len(number) <= LONGEST_NUMBER):
+        raise errors.BundleRefused(f"expected a version as model:version, got {row.get('of')!r}", field="parts")
+    return {"name": str(row.get("name", "")), "model": model, "version": int(number)}
 
 
 def _metadata(wanted: object) -> dict[str, Any]:

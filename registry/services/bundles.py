@@ -1,6 +1,6 @@
 """A version's extra files and parts: what its variants hold beside what conversions make of its source."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,16 @@ def find_part(application: Application, model: str, number: int) -> ModelVersion
             f"expected a version of {application} as a part, got {model}:{number}", field="parts"
         )
     return version
+
+
+def find_parts(application: Application, wanted: Iterable[Mapping[str, Any]]) -> dict[str, ModelVersion]:
+    """Versions by the name they get: each of `wanted` holds `name`, `model` and `version`. Raises `BundleRefused`."""
+    found: dict[str, ModelVersion] = {}
+    for part in wanted:
+        if part["name"] in found:
+            raise errors.BundleRefused(f"expected each part once, got {part['name']} twice", field="parts")
+        found[part["name"]] = find_part(application, part["model"], part["version"])
+    return found
 
 
 def require_bundle(

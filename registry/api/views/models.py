@@ -1,6 +1,6 @@
 """Uploads, models, their versions, and what conversion made of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from django.utils import timezone
@@ -30,7 +30,7 @@ from registry.api.serializers import (
 )
 from registry.digests import CHUNK_BYTES, is_sha256_hex
 from registry.models import Application, ConversionJob, ModelVersion, Role, Upload
-from registry.services.bundles import ExtraFile, find_part
+from registry.services.bundles import ExtraFile, find_parts
 from registry.services.models import create_model, rename_model
 from registry.services.profiles import recipes_for_push
 
@@ -189,7 +189,7 @@ class VersionsView(NounView):
             labels=wanted.get("labels", ()),
             metadata=wanted.get("metadata"),
             files=[_extra_file(self.application, **file) for file in wanted.get("files", ())],
-            parts=_parts(self.application, wanted.get("parts", ())),
+            parts=find_parts(self.application, wanted.get("parts", ())),
             notes=wanted.get("notes", ""),
             recipes=wanted.get("recipes"),
             profile=wanted.get("profile"),
@@ -335,13 +335,6 @@ def _expected_sha256(request: Request) -> str | None:
 def _extra_file(application: Application, *, upload: int, role: str, path: str = "") -> ExtraFile:
     found = _find_upload(application, upload, "files")
     return ExtraFile(role, path or found.file_name, found)
-
-
-def _parts(application: Application, wanted: Sequence[Mapping[str, Any]]) -> dict[str, ModelVersion]:
-    names = [part["name"] for part in wanted]
-    if len(set(names)) != len(names):
-        raise errors.BundleRefused(f"expected each part once, got {', '.join(names)}", field="parts")
-    return {part["name"]: find_part(application, part["model"], part["version"]) for part in wanted}
 
 
 def _find_upload(application: Application, upload_id: int, field: str) -> Upload:

@@ -12,6 +12,7 @@
   const BUILT_IN = "", OWN = " own"; // a space: no profile can have this name
   const received = { source: null, evaluation_set: null, training_set: null };
   const sending = {};
+  let added = 0;
 
   const size = (bytes) => {
     const units = ["B", "kB", "MB", "GB"];
@@ -35,9 +36,34 @@
 
   function refresh() {
     const busy = Object.keys(sending).length > 0;
-    const missing = !received.source ? "Choose a model file first." : !form.model.value.trim() ? "Name the model." : "";
+    const isRefused = extraFiles().some((zone) => !(zone.dataset.role in sending) && !received[zone.dataset.role]);
+    const unnamed = parts().some((part) => !part.querySelector("[data-name]").value.trim());
+    const missing = !received.source ? "Choose a model file first." : !form.model.value.trim() ? "Name the model."
+      : isRefused ? "Remove the file that did not arrive." : unnamed ? "Name each part." : "";
     button.disabled = busy || Boolean(missing);
     hint.textContent = busy ? "Uploading…" : missing;
+  }
+
+  const extraFiles = () => [...document.querySelectorAll("#extra-files > *")];
+  const parts = () => [...document.querySelectorAll("#parts > *")];
+
+  // A row of the template's kind, with a button that takes it away again.
+  function addRow(kind, list, forget) {
+    const row = document.getElementById(kind).content.firstElementChild.cloneNode(true);
+    row.querySelector("[data-remove]").addEventListener("click", () => { forget(row); row.remove(); refresh(); });
+    document.getElementById(list).append(row);
+    document.getElementById("bundle").open = true;
+    return row;
+  }
+
+  const ROLES = [[/^labels\b.*\.txt$/i, "labels"], [/\.(binarypb|pbtxt)$/i, "graph"], [/\.(json|ya?ml|toml|ini)$/i, "config"], [/\.txt$/i, "vocabulary"], [/./, "data"]];
+
+  function addFile(file) {
+    const row = addRow("extra-file", "extra-files", ({ dataset: { role } }) => { sending[role]?.abort(); delete received[role]; });
+    row.dataset.role = `file-${added += 1}`;
+    row.querySelector("[data-file-role]").value = ROLES.find(([pattern]) => pattern.test(file.name))[1];
+    row.querySelector("[data-path]").value = file.name;
+    send(row, file);
   }
 
   function suggestModels() {
@@ -109,9 +135,12 @@
       show(error, message);
     };
     fill(0);
-    if (file.size > mostBytes) return refuse(`Expected a file of at most ${size(mostBytes)}, got ${size(file.size)}.`);
+    if (file.size > mostBytes) {
+      refuse(`Expected a file of at most ${size(mostBytes)}, got ${size(file.size)}.`);
+      return refresh();
+    }
 
-    const query = new URLSearchParams({ application: form.application.value, file_name: file.name, role });
+    const query = new URLSearchParams({ application: form.application.value, file_name: file.name, role: zone.dataset.kind || role });
     const request = new XMLHttpRequest();
     const end = () => {
       if (sending[role] === request) delete sending[role];
@@ -176,6 +205,15 @@
       evaluation_set: received.evaluation_set,
       training_set: received.training_set,
       labels: form.labels.value,
+      files: extraFiles().map((zone) => ({
+        upload: received[zone.dataset.role],
+        role: zone.querySelector("[data-file-role]").value,
+        path: zone.querySelector("[data-path]").value.trim(),
+      })),
+      parts: parts().map((part) => ({
+        name: part.querySelector("[data-name]").value.trim(),
+        of: part.querySelector("[data-of]").value,
+      })),
       notes: form.notes.value,
       metadata: described,
       recipes: isOwn ? ticked : null,
@@ -209,6 +247,16 @@
       zone.classList.remove("ag-is-over");
       if (event.dataTransfer.files.length) send(zone, event.dataTransfer.files[0]);
     });
+  });
+  const filesToAdd = document.getElementById("add-files");
+  filesToAdd.hasChangeListener = true;
+  filesToAdd.addEventListener("change", () => {
+    [...filesToAdd.files].forEach(addFile);
+    filesToAdd.value = "";
+  });
+  document.getElementById("add-part")?.addEventListener("click", () => {
+    addRow("part", "parts", () => {}).querySelector("[data-name]").addEventListener("input", refresh);
+    refresh();
   });
   form.application.addEventListener("change", () => {
     window.location.search = `?${new URLSearchParams({ application: form.application.value, model: form.model.value })}`;
