@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sdk_stubs.kotlin import build as kotlin_build
+from tests.sdk import swift_toolchain
 
 SDKS = Path(__file__).parents[2] / "sdk_stubs"
 
@@ -38,8 +39,13 @@ def kotlin_runner(main_class: str) -> list[str]:
         raise
 
 
+def swift() -> list[str]:
+    swift_toolchain.require()
+    return swift_toolchain.runner()
+
+
 # A command to which the file's path is appended. One that needs a tool that is not there skips or fails by `lacking`.
-RUNNERS: dict[str, Callable[[], list[str]]] = {"python": python, "kotlin": kotlin}
+RUNNERS: dict[str, Callable[[], list[str]]] = {"python": python, "kotlin": kotlin, "swift": swift}
 
 
 def lacking(what: str) -> None:
