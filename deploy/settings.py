@@ -234,7 +234,7 @@ UNFOLD = {
     "SHOW_HISTORY": False,  # the audit log tells more, and of scripts too
     "SHOW_VIEW_ON_SITE": False,
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/registry/icon.svg"}],
-    "STYLES": ["/static/registry/aerogram.css"],
+    "STYLES": ["/static/registry/aerogram.css", "/static/experiments/acting.css"],
     "COLORS": {
         "primary": {
             "50": "oklch(97% .014 254.6)",

@@ -28,7 +28,9 @@ class PercentField(forms.DecimalField):
 
     def __init__(self, **options: Any) -> None:
         widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"})
-        super().__init__(**{"min_value": 0, "max_value": 100, "decimal_places": 2, "widget": widget, **options})
+        told = {"invalid": "expected percent, such as 12.5"}
+        bounds = {"min_value": 0, "max_value": 100, "decimal_places": 2}
+        super().__init__(**{**bounds, "widget": widget, "error_messages": told, **options})
 
     def clean(self, value: Any) -> int | None:
         found: Decimal | None = super().clean(str(value or "").replace("%", "").replace(",", ".").strip())
@@ -73,6 +75,10 @@ class RampAsk(Ask):
     def proposed(self) -> dict[str, Any]:
         following = self.experiment.next_step
         return {"to": f"{(following.percent_bp if following else BUCKETS) / 100:g}"}
+
+    @property
+    def percent_now(self) -> str:
+        return percent(self.cleaned_data["to"]) if self.is_valid() else ""
 
     def shortcuts(self) -> list[tuple[str, str]]:
         """The plan's steps: (query, words)."""

@@ -12,6 +12,7 @@ from experiments.admin.asks import PercentField, releasable
 from experiments.admin.choosing import Pair
 from experiments.api.serializers import LONGEST_HOLD, MOST_MIN_UNITS
 from experiments.bucketing import BUCKETS
+from experiments.delivery import delivery
 from experiments.lifecycle import Kind
 from experiments.models import Experiment, Layer
 from experiments.models.layers import DEFAULT_LAYER
@@ -45,8 +46,8 @@ class StepRow(Row):
     key = "percent"
     percent = PercentField(required=False)
     hours = forms.DecimalField(**_number(min_value=0, max_value=LONGEST_HOLD // HOUR, decimal_places=2))
-    min_units = forms.IntegerField(**_number(min_value=0, max_value=MOST_MIN_UNITS), label="units")
-    needs_approval = forms.BooleanField(required=False, label="approval")
+    min_units = forms.IntegerField(**_number(min_value=0, max_value=MOST_MIN_UNITS), label="Units")
+    needs_approval = forms.BooleanField(required=False, label="Approval")
     monitored = forms.BooleanField(required=False, initial=True)
 
     def clean(self) -> dict[str, Any]:
@@ -109,6 +110,12 @@ class ArmRow(Row):
         return {**shown, "share": f"{arm['share_bp'] / 100:g}"} if "share_bp" in arm else shown
 
 
+class PolicyField(forms.JSONField):
+    def prepare_value(self, value: Any) -> Any:
+        """Nothing is an empty field, not `null`."""
+        return "" if value in (None, {}) else super().prepare_value(value)
+
+
 class DesignForm(forms.Form):
     """`slug` and `layer` stand in a new design only: they stay what they are. `version` is a rollout's."""
 
@@ -135,7 +142,7 @@ class DesignForm(forms.Form):
         widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "2026-12-01 08:00"}),
         help_text="UTC; empty: when somebody starts it.",
     )
-    policy = forms.JSONField(
+    policy = PolicyField(
         required=False,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false", "class": "ag-mono"}),
         label="Policy, where it is other than the default",
@@ -177,7 +184,7 @@ class Design:
         for name in self._not_asked():
             del self.form.fields[name]
         self.steps = self._rows(StepRow, "step", _steps(of, kind), data, MOST_STEPS, MORE_ROWS)
-        self.arms = [] if self.is_rollout else self._rows(ArmRow, "arm", _arms(of), data, MOST_ARMS, ARM_ROWS)
+        self.arms = [] if self.is_rollout else self._rows(ArmRow, "arm", _arms(of, pair), data, MOST_ARMS, ARM_ROWS)
         self._offer_versions()
         self.steps_refused, self.arms_refused = "", ""
 
@@ -274,10 +281,17 @@ def _steps(of: Experiment | None, kind: str) -> list[dict[str, Any]]:
     return [StepRow.shown(dict(step)) for step in (DEFAULT_PLAN if kind == Kind.ROLLOUT else AT_ONCE)]
 
 
-def _arms(of: Experiment | None) -> list[dict[str, Any]]:
+def _arms(of: Experiment | None, pair: Pair) -> list[dict[str, Any]]:
     if of is not None:
         return [ArmRow.shown(arm) for arm in of.arms]
-    return [{"name": CONTROL, "control": True}, {"name": TREATMENT}]
+    current = delivery().current_version(pair.channel, pair.model)
+    other = next(
+        (row.number for row in releasable(pair.model) if current is None or row.number != current.number), None
+    )
+    return [
+        {"name": CONTROL, "control": True, "version": str(current.number) if current else EMBEDDED},
+        {"name": TREATMENT, "version": other},
+    ]
 
 
 def _layer(pair: Pair) -> Layer | None:

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 from django.utils import timezone
 
 from experiments import services
+from experiments.lifecycle import Verb
 from experiments.models import Experiment
 from experiments.ramps import size
 from experiments.services import Preview
 
 NOTHING = "–"
+UNNOTICED = {Verb.SUBMIT, Verb.REJECT, Verb.PAUSE, Verb.APPROVE_STEP, Verb.ARCHIVE}
 LABELS = {
     "state": "State",
     "awaiting": "Waits for approval of",
@@ -39,12 +41,14 @@ class Change(NamedTuple):
 class Effect:
     """`changes` of the state; the numbers are those of `services.Preview`."""
 
+    verb: str
     preview: Preview
     changes: list[Change] = field(default_factory=list)
 
     @property
-    def reaches_devices(self) -> bool:
-        return bool(self.preview.buckets_moved or self.preview.units_moved)
+    def is_noticed(self) -> bool:
+        """By devices."""
+        return self.verb not in UNNOTICED or bool(self.preview.buckets_moved or self.preview.units_moved)
 
 
 def effect_of(row: Experiment, verb: str, *, actor: str, **wanted: Any) -> Effect:
@@ -57,7 +61,7 @@ def effect_of(row: Experiment, verb: str, *, actor: str, **wanted: Any) -> Effec
         return tried
 
     _, preview = services.preview(deed, lambda _: {}, channel=row.channel, model=row.model, now=now, of=row)
-    return Effect(preview, list(told_changes(preview.changes)))
+    return Effect(verb, preview, list(told_changes(preview.changes)))
 
 
 def told_changes(changes: Mapping[str, list[Any]]) -> Iterator[Change]:

@@ -14,6 +14,7 @@ from experiments.bucketing import BUCKETS
 from experiments.lifecycle import LIVE
 from experiments.models import Experiment, Layer
 from registry.admin.shared import MemberAdmin
+from registry.templatetags.aerogram import state
 
 TONES = 6  # colours of the map, one experiment after another
 
@@ -30,6 +31,10 @@ class Part:
     @property
     def size(self) -> int:
         return self.end - self.first
+
+    @property
+    def how(self) -> str:
+        return state(self.experiment.state) if self.experiment else ""
 
     @property
     def share(self) -> str:
@@ -65,8 +70,9 @@ class LayerAdmin(MemberAdmin):
         row: Layer = self.find(request, object_id)
         parts = list(_parts(row))
         waiting = row.experiments.exclude(state__in=LIVE).filter(ended_at=None).order_by("layer_first", "pk")
+        told = [(each, state(each.state)) for each in waiting]
         return self.page(
-            request, "experiments/layer.html", str(row), layer=row, parts=parts, waiting=waiting, ticks=_ticks()
+            request, "experiments/layer.html", str(row), layer=row, parts=parts, waiting=told, ticks=_ticks()
         )
 
 

@@ -26,6 +26,7 @@ from registry.api.serializers import ROLES as ROLES_BY_NAME
 from registry.errors import DomainError, Stale
 
 Awaiting = Experiment.Awaiting
+TONES = ("primary", "", "danger")
 NEEDS_REASON = {said for said, (body, _) in VERBS.items() if issubclass(body, ReasonBody)}
 
 
@@ -124,13 +125,14 @@ class Offer:
 
 
 def offered(request: HttpRequest, experiment: Experiment) -> list[Offer]:
-    """What the state table allows, in its order."""
-    return [
+    """What the state table allows: what leads on first, then what stops it."""
+    found = [
         Offer(page.label, page.icon, url_of(said, experiment), page.tone, page.kept_apart, why_not(request, row, said))
         for said, page in {Verb.EDIT: EDIT, **PAGES}.items()
         for row in [experiment]
         if said in verbs_of(row.state) and _is_asked_for(said, row)
     ]
+    return sorted(found, key=lambda offer: TONES.index(offer.tone))
 
 
 def url_of(said: Verb, experiment: Experiment) -> str:
