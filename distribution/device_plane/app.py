@@ -146,7 +146,7 @@ class DevicePlane:
             case ["", "v1", "apps", app, "trust", name]:
                 await self._trust(scope, receive, send, self._app(app), name)
             case ["", "v1", "apps", app, "targets", *segments]:
-                await self._target(scope, receive, send, self._app(app), "/".join(segments))
+                await self._listed(scope, receive, send, _target_download(self._app(app), "/".join(segments)))
             case ["", "v1", "apps", app, "events"]:
                 await self._events(scope, receive, send, self._app(app))
             case ["", "healthz"]:
@@ -166,6 +166,8 @@ class DevicePlane:
 
     async def _elsewhere(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["path"].split("/"):
+            case ["", "v1", "apps", app, "manifests", *segments]:
+                return await self._listed(scope, receive, send, _manifest_download(self._app(app), "/".join(segments)))
             case ["", "v1", "apps", app, "live"]:
                 _allow(scope, "GET")
                 self._app(app)
@@ -257,17 +259,9 @@ class DevicePlane:
             raise not_found("unknown_file", f"{app.application} has no trust file {name[:80]}")
         await self.files.send(scope, receive, send, Download(app.application, f"trust/{name}", JSON, None))
 
-    async def _target(self, scope: Scope, receive: Receive, send: Send, app: AppState, path: str) -> None:
-        """Model files lie in the blob store; whatever else the roles list (catalogs) lies under targets/."""
+    async def _listed(self, scope: Scope, receive: Receive, send: Send, download: Download) -> None:
+        """A target that a role lists, or a manifest that a catalog lists: its name says nothing of who asks."""
         _allow(scope, *_READS)
-        digest, _, base = path.rpartition("/")[2].partition(".")
-        if not (HEX_DIGEST.fullmatch(digest) and base and safe_path(path)):
-            raise not_found("unknown_file", f"{app.application} has no target {path[:200]}")
-        if path.startswith("models/"):
-            download = _blob_download(app, digest, OCTETS)
-        else:
-            etag = f'"{digest}"'.encode()
-            download = Download(app.application, f"targets/{path}", JSON, etag)
         await self.files.send(scope, receive, send, download)
 
     async def _events(self, scope: Scope, receive: Receive, send: Send, app: AppState) -> None:
@@ -392,6 +386,22 @@ class DevicePlane:
 
 def _blob_download(app: AppState, digest: str, content_type: bytes) -> Download:
     return Download(app.application, f"blobs/sha256/{digest[:2]}/{digest}", content_type, f'"{digest}"'.encode())
+
+
+def _target_download(app: AppState, path: str) -> Download:
+    """Model files lie in the blob store; whatever else the roles list (catalogs) lies under targets/."""
+    digest, _, base = path.rpartition("/")[2].partition(".")
+    if not (HEX_DIGEST.fullmatch(digest) and base and safe_path(path)):
+        raise not_found("unknown_file", f"{app.application} has no target {path[:200]}")
+    if path.startswith("models/"):
+        return _blob_download(app, digest, OCTETS)
+    return Download(app.application, f"targets/{path}", JSON, f'"{digest}"'.encode())
+
+
+def _manifest_download(app: AppState, path: str) -> Download:
+    if not (path.endswith(".json") and safe_path(path)):
+        raise not_found("unknown_file", f"{app.application} has no manifest {path[:200]}")
+    return Download(app.application, f"manifests/{path}", JSON, None)
 
 
 def _require_digest(digest: str) -> None:

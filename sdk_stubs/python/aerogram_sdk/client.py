@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import Self
+from typing import Literal, Self
 
 import httpx
 
 from aerogram_sdk.activator import Activator, device_errors
+from aerogram_sdk.catalog_source import CatalogSource
 from aerogram_sdk.errors import DeviceTrouble
 from aerogram_sdk.events import EventQueue
 from aerogram_sdk.fetcher import DevicePlane, TufFetcher
@@ -50,13 +51,15 @@ class AerogramClient:
         key_server: str | None = None,
         key_store: KeyStore | None = None,
         attest: Attester = lambda _: None,
+        decides: Literal["server", "device"] = "server",
     ) -> None:
         """`root`: the root.json the app ships with. `key`: the application's public id for rate limits.
 
         `minimum_release_counters`: by model, as `embedded.json` says: the publisher's minimum when the app was built.
         `clock` gives aware times; it may be wrong, see `State.now`. For protected models: `key_server` is the key
         service where it has an address of its own, `key_store` keeps keys longer than this process, and `attest` gives
-        the attestation of a binding.
+        the attestation of a binding. `decides`: who does; by `device` the signed catalog of the channel is fetched, and
+        no request about models says anything of this device.
         """
         self._http, self._owns_http = http or httpx.Client(timeout=TIMEOUT_SECONDS), http is None
         self._store = Store(store, application)
@@ -87,9 +90,11 @@ class AerogramClient:
             accepts=accepts,
             environment=profile.environment,
         )
+        fetcher, kept = TufFetcher(self._http), self._store.root / "catalogs"
         self._device = Device(
             application=application,
             channel=channel,
+            unit=self.unit,
             profile=profile,
             accepts=accepts,
             embedded_versions={name: model.version for name, model in embedded.items()},
@@ -97,7 +102,8 @@ class AerogramClient:
             runtime_versions={name: runtime.version for name, runtime in runtimes.items()},
             store=self._store,
             plane=self._plane,
-            trust=Trust(self._plane, TufFetcher(self._http), self._store.trust, root),
+            trust=Trust(self._plane, fetcher, self._store.trust, root),
+            catalogs=CatalogSource(self._plane, fetcher, kept, application, channel) if decides == "device" else None,
             activator=activator,
             events=self._events,
             clock=clock,

@@ -41,6 +41,10 @@ class Decision(NamedTuple):
     device_class: str | None = None
     manifest: Reference | None = None
 
+    def to_json(self) -> dict[str, str | int]:
+        """The `decision` object of a poll's answer: what is known, without the manifest."""
+        return {name: value for name, value in self._asdict().items() if name != "manifest" and value is not None}
+
 
 class _Device(NamedTuple):
     profile: DeviceProfile

@@ -59,6 +59,10 @@ class DevicePlane:
     def targets_url(self) -> str:
         return f"{self._base}/targets/"
 
+    def file_url(self, path: str) -> str:
+        """Of a file of the signed tree, by its path below the application."""
+        return f"{self._base}/{path}"
+
     def poll_url(self, channel: str, query: Mapping[str, str]) -> str:
         """Members sorted, so that equal devices share one cache entry."""
         return str(

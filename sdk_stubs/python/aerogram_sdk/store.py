@@ -4,6 +4,7 @@
       state.json          the only pointer; replaced atomically, holds no absolute path
       unit                random installation id
       poll.json           last poll answer with its tag
+      catalogs/           the channel's catalog and manifests, where the device decides itself
       trust/              the TUF client's cache
       downloads/          files on their way, and files arrived but not yet installed, by digest
       staging/            bundles being unpacked

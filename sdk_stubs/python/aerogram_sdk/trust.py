@@ -108,6 +108,16 @@ class TrustedTree:
             raise ValueError(f"expected the patches of {target}, got {str(signed)[:200]}")
         return [each for each in signed["patches"] if isinstance(each, dict)]
 
+    def catalog_bytes(self, kept: Path, targets_url: str) -> bytes:
+        """The channel's catalog: what is kept, if that is the one that is signed now; fetched otherwise."""
+        with tuf_errors_translated():
+            target = self._updater.get_targetinfo(f"catalogs/{self._channel}.json")
+            if target is None:
+                raise MetadataInvalid(f"{self._role}: expected its catalog among its targets, got none")
+            if self._updater.find_cached_target(target, str(kept)) is None:
+                self._updater.download_target(target, str(kept), targets_url)
+        return kept.read_bytes()
+
     def refuse_not_current(self, manifest: Manifest) -> None:
         current = self._index.get(manifest.model)
         if current is None or manifest.version < current:

@@ -8,6 +8,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from aerogram_sdk.activator import Activator, device_errors
+from aerogram_sdk.catalog import Reference
+from aerogram_sdk.catalog_source import CatalogSource
+from aerogram_sdk.decision import decide
 from aerogram_sdk.errors import (
     AerogramError,
     HeldBack,
@@ -63,10 +66,11 @@ class UpdateOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The parts an update works with."""
+    """The parts an update works with. `catalogs`: where to decide from on the device; None: the server is polled."""
 
     application: str
     channel: str
+    unit: str
     profile: DeviceProfile
     accepts: Mapping[str, SignatureSchema | None]
     embedded_versions: Mapping[str, int | None]
@@ -75,6 +79,7 @@ class Device:
     store: Store
     plane: DevicePlane
     trust: Trust
+    catalogs: CatalogSource | None
     activator: Activator
     events: EventQueue
     clock: Callable[[], datetime]
@@ -93,7 +98,7 @@ class UpdateRun:
     def outcomes(self, models: Sequence[str]) -> list[UpdateOutcome]:
         try:
             with device_errors():
-                self._poll(models)
+                self._ask(models)
         except AerogramError as error:
             found = [self._failed(model, error) for model in models]
         else:
@@ -124,13 +129,14 @@ class UpdateRun:
             return self._follow(model)
         except PerhapsStale:
             self._tree = None
-            self._poll([model], fresh=True)
+            self._ask([model], fresh=True)
             return self._follow(model)
 
     def _follow(self, model: str) -> UpdateOutcome:
         state = self._store.state()
-        record, envelope = state.model(model), self._entries[model].get("manifest")
+        record = state.model(model)
         self._report_assignment(model, record)
+        envelope = self._envelope(model)
         answer = digest_of([self._device.channel, self._device.profile.environment, envelope])
         if (envelope is None or answer == record.accepted) and not state.refresh_due(self._device.clock()):
             return self._done(model, "none" if envelope is None else "unchanged")
@@ -194,7 +200,29 @@ class UpdateRun:
                 state.trust_refreshed(clock, self._tree.timestamp_version)
         return self._tree
 
-    # -- the poll
+    # -- what is to run: asked of the server, or decided here
+
+    def _ask(self, models: Sequence[str], *, fresh: bool = False) -> None:
+        if self._device.catalogs is None:
+            self._poll(models, fresh=fresh)
+        else:
+            self._decide(models, self._device.catalogs)
+
+    def _decide(self, models: Sequence[str], catalogs: CatalogSource) -> None:
+        """From the signed catalog, as the server would; a catalog is never older than the trust it hangs on."""
+        catalog = catalogs.catalog(self._trusted_tree())
+        self._poll_after = _bounded_seconds(catalog.poll_after_seconds)
+        for model in models:
+            current = self._current_version(model)
+            decision = decide(self._device.profile, self._device.unit, model, catalog, current)
+            self._entries[model] = {"decision": decision.to_json(), "manifest": decision.manifest}
+
+    def _envelope(self, model: str) -> Any:
+        """The manifest as it was answered, or as the catalog refers to it; None if there is none."""
+        found = self._entries[model].get("manifest")
+        if self._device.catalogs is None or not isinstance(found, Reference):
+            return found
+        return self._device.catalogs.manifest(model, found)
 
     def _poll(self, models: Sequence[str], *, fresh: bool = False) -> None:
         """Remembered with its tag, so that an unchanged answer costs a 304. A fresh one asks past all caches."""

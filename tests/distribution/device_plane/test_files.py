@@ -300,3 +300,19 @@ def test_any_range_header_is_parsed_ignored_or_unsatisfiable(header, size):
     except Unsatisfiable:
         return
     assert span is None or 0 <= span.start < span.end <= size
+
+
+def test_a_manifest_by_the_path_that_the_catalog_gives(device, published):
+    (reference, *_) = published.catalog("production").references()
+    answer = device.get(f"{BASE}/{reference.path}")
+    assert (answer.status, answer.body) == (200, published.manifest_bytes(reference))
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable, no-transform"
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "path", ["production/digits/99.none.json", "../trust/1.root.json", "production/digits", ".json", ""]
+)
+def test_no_such_manifest(device, path):
+    answer = device.get(f"{BASE}/manifests/{path}")
+    assert (answer.status, answer.document["code"]) == (404, "unknown_file")

@@ -78,6 +78,9 @@ def names(published):
     folder, _, name = target.path.rpartition("/")
     lists = published.folder / "patches"
     lists.mkdir()
+    manifests = [
+        str(path.relative_to(published.folder / "manifests")) for path in published.folder.glob("manifests/**/*.json")
+    ]
     (lists / f"{digest}.json").write_text('{"signed": {}, "signatures": []}')
     return {
         "application": ["demo", "demo", "demo", "none"],
@@ -87,6 +90,7 @@ def names(published):
         "display_name": ["digits", "none"],
         "digest": [digest, digest, "0" * 64],
         "file": ["1.root.json", "timestamp.json", "9.root.json", "../../x.json"],
+        "manifest": [*manifests, "../x.json", "production/digits/9.none.json"],
         "path": [f"{folder}/{digest}.{name}", f"models/{digest}.x", "../x"],
         "name": ["digits.tflite"],
     }
