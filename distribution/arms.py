@@ -7,7 +7,7 @@ import logging
 from datetime import datetime
 
 from distribution import services
-from distribution.delivery_rules import unit_key
+from distribution.delivery_rules import forget_unit, unit_key
 from distribution.models import KillSwitch, Release
 from distribution.release_checks import require_shippable
 from experiments.services import follow, rollouts_behind
@@ -58,6 +58,9 @@ class ArmDelivery:
 
     def unit_key(self, application: Application, unit: str) -> str:
         return unit_key(application, unit)
+
+    def forget_unit(self, application: Application, unit: str, now: datetime) -> int:
+        return forget_unit(application, unit, now)
 
     def request_publish(self, application: Application, reason: str, now: datetime) -> None:
         services.request_publish(application, reason, now)

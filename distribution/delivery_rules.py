@@ -135,6 +135,21 @@ def remove_test_device(*, row: TestDevice, actor: str, now: datetime) -> None:
         row.delete()
 
 
+def forget_unit(application: Application, unit: str, now: datetime) -> int:
+    """Delete its pins, test devices and attested keys. How many rows. What the audit log says of its key stays there.
+
+    Calls to the key service stay as long as all of them: who had which key must be answered later too.
+    """
+    key = unit_key(application, unit)
+    with transaction.atomic():
+        pins, _ = Pin.objects.filter(channel__application=application, unit_key=key).delete()
+        devices, _ = TestDevice.objects.filter(channel__application=application, unit_key=key).delete()
+        attested, _ = application.app_attest_keys.filter(unit_key=key).delete()
+        if pins:
+            services.request_publish(application, "forget_unit", now)
+    return pins + devices + attested
+
+
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 

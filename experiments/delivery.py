@@ -39,6 +39,10 @@ class Delivery(Protocol):
         """What the catalog calls a unit by. Raises `Invalid` for what is no unit."""
         ...
 
+    def forget_unit(self, application: Application, unit: str, now: datetime) -> int:
+        """Delete what stands under its key: pins, test devices, attested keys. How many. Raises `Invalid`."""
+        ...
+
     def request_publish(self, application: Application, reason: str, now: datetime) -> None:
         """Write a `PublishRequest`, and run publishing when the transaction stands."""
         ...

@@ -1,6 +1,6 @@
 """Situations of experiments, sorted into the registry's five families."""
 
-from registry.errors import Conflict, Invalid, NotAllowed, NotFound
+from registry.errors import Conflict, Invalid, NotAllowed, NotFound, Unavailable
 
 
 class ExperimentNotFound(NotFound):
@@ -57,3 +57,9 @@ class NotHeldBack(NotFound):
     """No holdback is in force for the model on the channel."""
 
     code = "not_held_back"
+
+
+class EventsUnavailable(Unavailable):
+    """The event stream does not answer; nothing was done."""
+
+    code = "events_unavailable"

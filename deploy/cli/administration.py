@@ -1,5 +1,6 @@
 """Verbs of administrators: applications, channels, members, tokens."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -95,3 +96,20 @@ def revoke_token(server: ControlPlane, *, token_id: int, as_json: bool) -> Any:
     server.revoke_token(token_id)
     if not as_json:
         console.print(f"Token {token_id} is revoked.")
+
+
+@cli.group()
+def unit() -> None:
+    """Single installations."""
+
+
+@unit.command("forget")
+@click.argument("unit", metavar="UNIT")
+@verb
+def forget_unit(server: ControlPlane, *, unit: str, as_json: bool) -> Any:
+    """Delete everything that is kept of the installation UNIT; `-` reads its id from stdin."""
+    named = sys.stdin.read().strip() if unit == "-" else unit
+    answer = server.write("POST", "units/forget", {"unit": named})
+    if not as_json:
+        console.print("Forgotten: " + ", ".join(f"{count} {name}" for name, count in answer.items()) + ".")
+    return answer

@@ -1,11 +1,12 @@
 from django.urls import path
 
-from experiments.api import slices, views
+from experiments.api import slices, units, views
 from experiments.api.actions import VERBS, action_view
 
 APPLICATION = "applications/<slug:application>"
 EXPERIMENT = f"{APPLICATION}/experiments/<slug:experiment>"
 urlpatterns = [
+    path(f"{APPLICATION}/units/forget", units.ForgetUnitView.as_view()),
     path(f"{APPLICATION}/experiments", views.ExperimentsView.as_view()),
     path(f"{APPLICATION}/rollouts", views.RolloutsView.as_view()),
     path(EXPERIMENT, views.ExperimentView.as_view()),

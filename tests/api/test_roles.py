@@ -131,6 +131,7 @@ NEEDED = {
     ("POST", f"{CHANNEL}/kill-switches/{{model}}"): RELEASER,
     ("DELETE", f"{CHANNEL}/kill-switches/{{model}}"): RELEASER,
     ("GET", f"{CHANNEL}/models/{{model}}/explain"): VIEWER,
+    ("POST", f"{APPLICATION}/units/forget"): ADMINISTRATOR,
     ("GET", f"{APPLICATION}/experiments"): VIEWER,
     ("POST", f"{APPLICATION}/experiments"): EDITOR,
     ("GET", f"{APPLICATION}/rollouts"): VIEWER,

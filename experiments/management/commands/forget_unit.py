@@ -1,11 +1,9 @@
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
-from redis import Redis
 
-from experiments.forgetting import forget_unit
+from experiments.forgetting import event_stream, forget_unit
 from registry.models import Application
 
 
@@ -21,7 +19,7 @@ class Command(BaseCommand):
         application = Application.objects.filter(slug=options["application"]).first()
         if application is None:
             raise CommandError(f"expected an application, there is no {options['application']!r}")
-        with Redis.from_url(str(settings.EVENT_STREAM_URL)) as stream:
+        with event_stream() as stream:
             found = forget_unit(
                 application=application,
                 unit=options["unit"],
@@ -30,5 +28,6 @@ class Command(BaseCommand):
                 now=timezone.now(),
             )
         self.stdout.write(
-            f"forgotten: {found.events} events, {found.exposures} outcomes, {found.waiting} waiting batches"
+            f"forgotten: {found.events} events, {found.exposures} outcomes, {found.waiting} waiting batches, "
+            f"{found.overrides} overrides, {found.pins} pins and devices"
         )
