@@ -48,6 +48,7 @@ class Device:
 
     def __post_init__(self) -> None:
         self.held = {app.model: Held(app.installed) for app in self.apps}
+        self._to_bed = int(uniform(self.seed, self.unit, "bed") * 6) + 20  # the hour
         self._app_version = self._one_of(self.kind.app_versions, "app")
         self._query = ""
 
@@ -75,10 +76,9 @@ class Device:
 
     def is_reachable(self, day: int, hour: int) -> bool:
         """Whether it is on and has a network; each device sleeps at its own hours."""
-        if uniform(self.seed, self.unit, "away", day) < self.kind.days_away:
+        if (hour - self._to_bed) % 24 < self.kind.hours_asleep:
             return False
-        to_bed = int(uniform(self.seed, self.unit, "bed") * 6) + 20
-        return (hour - to_bed) % 24 >= self.kind.hours_asleep
+        return uniform(self.seed, self.unit, "away", day) >= self.kind.days_away
 
     def take(self, answer: Mapping[str, Any]) -> list[Event]:
         """Do what the `models` of a poll's answer say; the events of it, without id and time."""
