@@ -270,8 +270,8 @@ def _field(error: DomainError, ask: Ask | None) -> str:
 
 
 def meanwhile(row: Experiment, entry: int | None) -> list[dict[str, Any]]:
-    """What the log says since that entry, in words."""
-    found = services.changes(row).filter(pk__gt=entry or 0)
+    """What the log says since that entry, in words; nothing where none is named."""
+    found = services.changes(row).filter(pk__gt=entry) if entry is not None else []
     return [
         {"actor": each.actor, "at": each.at, "reason": each.reason, "words": _said_in_log(each.verb)} for each in found
     ]
