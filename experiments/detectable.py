@@ -239,9 +239,9 @@ def _least_units(rule: Guardrail, alpha: float, policy: Policy, baseline: Baseli
 
 
 def in_words(measure: Measure, harm: float) -> str:
-    """E.g. `3.1 × the control's`, `+1.42 points`, `+12 %` of a mean that is compared by its logarithm."""
+    """E.g. `3.1 × control's`, `+1.42 points`, `+12 %` of a mean that is compared by its logarithm."""
     if measure is Measure.RATIO:
-        return f"{harm:.1f} × the control's"
+        return f"{harm:.1f} × control's"
     if measure is Measure.SHARE:
         return f"+{harm * 100:.2f} points"
     return f"+{(exp(min(harm, _MOST_LOG)) - 1) * 100:.0f} %"

@@ -1,5 +1,6 @@
 """The list of experiments and rollouts, and the page of one: what it compares, how it stands, what it waits for."""
 
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import admin
@@ -9,12 +10,12 @@ from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from experiments import services
+from experiments.admin import showing
 from experiments.admin.design import DesignPages
 from experiments.admin.overrides import OverridePages
-from experiments.admin.verbs import VerbPages, offered
-from experiments.admin.words import state, verdict
+from experiments.admin.verbs import VerbPages
 from experiments.models import AnalysisRun, Experiment, Phase, Step
+from experiments.words import state, verdict
 from registry.templatetags.aerogram import since
 
 
@@ -35,9 +36,10 @@ class ExperimentAdmin(VerbPages, DesignPages, OverridePages):
         """Everything that a line tells comes with it: one line or a hundred, as many queries."""
         rows = super().get_queryset(request).select_related("application", "model__application", "channel__application")
         phase = Phase.objects.filter(experiment=OuterRef("pk"), closed_at=None)
-        looks = AnalysisRun.objects.filter(experiment=OuterRef("pk")).order_by("-as_of", "-pk")
+        present = Phase.objects.filter(experiment=OuterRef("pk")).order_by("-number")
+        looks = AnalysisRun.objects.filter(phase=OuterRef("present")).order_by("-as_of", "-pk")
         steps = Step.objects.filter(experiment=OuterRef("pk")).order_by().values("experiment")
-        found: QuerySet[Experiment] = rows.annotate(
+        found: QuerySet[Experiment] = rows.annotate(present=Subquery(present.values("pk")[:1])).annotate(
             percent_bp=Subquery(phase.values("percent_bp")[:1]),
             last_verdict=Subquery(looks.values("verdict")[:1]),
             last_units=Subquery(looks.values("units")[:1]),
@@ -82,12 +84,11 @@ class ExperimentAdmin(VerbPages, DesignPages, OverridePages):
 
     def change_view(self, request: HttpRequest, object_id: str, *_: Any, **__: Any) -> HttpResponse:
         row: Experiment = self.find(request, object_id)
-        return self.page(request, "experiments/experiment.html", str(row), verbs=offered(request, row), **_told(row))
+        return self.page(request, "experiments/experiment.html", str(row), **showing.told(request, row, timezone.now()))
 
     def standing_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """The part of the page that changes by itself."""
-        return self.page(request, "experiments/_standing.html", "", **_told(self.find(request, pk)))
-
-
-def _told(row: Experiment) -> dict[str, Any]:
-    return {"experiment": row, "standing": services.status(row, timezone.now())}
+        """The part of the page that changes by itself; nothing where it is as the page has it."""
+        row, now = self.find(request, pk), timezone.now()
+        if request.GET.get("seen") == showing.fingerprint(row, now):
+            return HttpResponse(status=HTTPStatus.NO_CONTENT)
+        return self.page(request, "experiments/_standing.html", "", **showing.told(request, row, now))

@@ -136,7 +136,7 @@ def test_a_crash_share_that_doubles_needs_what_is_written():
 @pytest.mark.parametrize(
     ("measure", "harm", "told"),
     [
-        (Measure.RATIO, 3.14, "3.1 × the control's"),
+        (Measure.RATIO, 3.14, "3.1 × control's"),
         (Measure.SHARE, 0.0142, "+1.42 points"),
         (Measure.LOG_MEAN, log(1.12), "+12 %"),
     ],
