@@ -5,20 +5,25 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 
 from experiments import services
+from experiments.admin.asks import releasable
 from experiments.admin.choosing import Pair, chosen, pairs
 from experiments.admin.design_forms import Design
 from experiments.admin.verbs import meanwhile, seen
 from experiments.lifecycle import Kind, Verb, verbs_of
 from experiments.models import Experiment
+from registry.admin import access
 from registry.admin.shared import MemberAdmin
 from registry.errors import DomainError, Stale
-from registry.models import Role
+from registry.models import ModelVersion, Role
 from registry.services import require_role
 
+SHOWN = 5  # experiments on a version's page
 KINDS = {
     Kind.ROLLOUT: "a rollout: a new version to more and more devices",
     Kind.AB: "A/B: versions side by side",
@@ -44,7 +49,8 @@ class DesignPages(MemberAdmin):
         if pair is None:
             return self._shown(request, "Design an experiment", None, found=found, kind=kind)
         require_role(request.user, pair.channel.application, Role.EDITOR)
-        design = Design(kind, pair, data=request.POST if request.method == "POST" else None)
+        data = request.POST if request.method == "POST" else None
+        design = Design(kind, pair, data=data, version=request.GET.get("version", ""))
         if _is_sent(request) and design.is_valid():
             try:
                 made = self._create(request, pair, design)
@@ -57,8 +63,9 @@ class DesignPages(MemberAdmin):
 
     def edit_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         row: Experiment = self.find(request, pk, Role.EDITOR)
+        data = request.POST if request.method == "POST" else None
         context: dict[str, Any] = {"row": row, "back": reverse("admin:experiments_experiment_change", args=[row.pk])}
-        design = Design(row.kind, Pair(row.channel, row.model), row, request.POST if request.method == "POST" else None)
+        design = Design(row.kind, Pair(row.channel, row.model), row, data)
         if _is_sent(request) and design.is_valid():
             try:
                 self._edit(request, row, design)
@@ -104,3 +111,14 @@ def _is_sent(request: HttpRequest) -> bool:
 
 def _is_asked_for_more(request: HttpRequest) -> bool:
     return request.POST.get("do", "").startswith("more-")
+
+
+def rollout_panel(request: HttpRequest, version: ModelVersion) -> SafeString:
+    """On a version's page: which experiments try it, and the way to roll it out."""
+    model = version.model
+    channel = model.application.channels.order_by("slug").first()
+    address = ""
+    if channel and access.holds(request, Role.EDITOR, model.application_id) and version in releasable(model):
+        address = f"{reverse('admin:experiments_experiment_add')}?what={channel.pk}:{model.pk}&version={version.number}"
+    rows = model.experiments.filter(arms__contains=[{"version": version.number}])
+    return render_to_string("experiments/design_panel.html", {"experiments": rows[:SHOWN], "address": address}, request)

@@ -177,10 +177,17 @@ class DesignForm(forms.Form):
 class Design:
     """The form and its rows as one: what was sent, or else what is designed, or else what is proposed."""
 
-    def __init__(self, kind: str, pair: Pair, of: Experiment | None = None, data: QueryDict | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        pair: Pair,
+        of: Experiment | None = None,
+        data: QueryDict | None = None,
+        version: str = "",
+    ) -> None:
         self.kind, self.pair, self.of = kind, pair, of
         self.is_rollout = kind == Kind.ROLLOUT
-        self.form = DesignForm(data, initial=_shown(of, pair, kind))
+        self.form = DesignForm(data, initial=_shown(of, pair, version))
         for name in self._not_asked():
             del self.form.fields[name]
         self.steps = self._rows(StepRow, "step", _steps(of, kind), data, MOST_STEPS, MORE_ROWS)
@@ -264,10 +271,9 @@ class Design:
         ]
 
 
-def _shown(of: Experiment | None, pair: Pair, kind: str) -> dict[str, Any]:
+def _shown(of: Experiment | None, pair: Pair, version: str) -> dict[str, Any]:
     if of is None:
-        newest = next((row.number for row in releasable(pair.model)), None)
-        return {"version": newest} if kind == Kind.ROLLOUT else {}
+        return {"version": version or next((row.number for row in releasable(pair.model)), None)}
     names = ("hypothesis", "layer_first", "layer_end")
     shown = {name: getattr(of, name) for name in names} | {"policy": of.policy or None}
     starts_at = of.starts_at.strftime("%Y-%m-%d %H:%M") if of.starts_at else ""

@@ -20,6 +20,7 @@ from experiments.admin.asks import PercentField, releasable
 from experiments.admin.choosing import Pair, chosen, pairs
 from experiments.admin.effects import percent
 from experiments.models import Holdback
+from experiments.services import Preview
 from registry.admin import access
 from registry.admin.forms import ReasonForm
 from registry.admin.shared import MemberAdmin, refusals_in
@@ -143,7 +144,9 @@ class HoldbackAdmin(MemberAdmin):
                 return redirect("admin:experiments_holdback_change", row.pk)
         back = reverse("admin:experiments_holdback_change", args=[row.pk])
         title = f"Lift the {row}"
-        return self.page(request, "experiments/holdback_lift.html", title, row=row, form=form, back=back)
+        return self.page(
+            request, "experiments/holdback_lift.html", title, row=row, form=form, back=back, effect=_let_go(row)
+        )
 
 
 @contextmanager
@@ -154,6 +157,20 @@ def _unchanged(row: Holdback | None, seen: int | None) -> Iterator[None]:
         if (locked.row_version if locked else None) != seen:
             raise Stale("expected the holdback as the page showed it, somebody changed it meanwhile: look again")
         yield
+
+
+def _let_go(row: Holdback) -> Preview | None:
+    """What lifting it would do; None once it is lifted."""
+    now, channel, model = timezone.now(), row.channel, row.model
+
+    def deed() -> Holdback:
+        return services.lift_holdback(channel=channel, model=model, actor="", now=now, reason="")
+
+    try:
+        _, found = services.preview_holdback(deed, channel=channel, model=model, now=now)
+    except DomainError:
+        return None
+    return found
 
 
 def _shown(row: Holdback | None) -> dict[str, Any]:

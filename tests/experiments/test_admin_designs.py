@@ -336,7 +336,11 @@ def test_devices_are_held_back_and_let_go(lab):
     assert (entry.actor, entry.reason) == ("grace", "long stable")
     assert "somebody changed it meanwhile" in grace.post(address, said).content.decode(), "it was set since"
     lift = reverse("admin:experiments_holdback_lift", args=[row.pk])
-    assert "a security fix must leave nobody out" in grace.get(lift).content.decode()
+    entries = AuditEntry.objects.count()
+    page = grace.get(lift)
+    assert "a security fix must leave nobody out" in page.content.decode()
+    assert page.context["effect"].buckets_moved == 125
+    assert AuditEntry.objects.count() == entries, "looking lifts nothing"
     grace.post(lift, {"reason": "", "row_version": row.row_version})
     grace.post(lift, {"reason": "x", "row_version": row.row_version + 1})
     assert Holdback.objects.get().lifted_at is None
@@ -374,3 +378,16 @@ def test_pages_without_a_csrf_token_change_nothing(lab):
     row.refresh_from_db()
     held.refresh_from_db()
     assert before == (services.told(row), services.told_holdback(held), Experiment.objects.count())
+
+
+def test_a_version_shows_where_it_is_tried_and_leads_to_its_rollout(lab):
+    grace = member(lab, "grace")
+    address = reverse("admin:registry_modelversion_change", args=[lab.versions[2].pk])
+    page = html.unescape(grace.get(address).content.decode())
+    link = re.search(r'href="([^"]*experiments/experiment/add/[?][^"]*)"', page)[1]
+    assert grace.get(link).context["design"].form["version"].value() == "2"
+    lab.rollout("faster")
+    assert "faster" in grace.get(address).content.decode()
+    eve = member(lab, "eve", Role.VIEWER).get(address).content.decode()
+    assert "faster" in eve
+    assert "Roll out" not in eve
