@@ -51,17 +51,38 @@ def test_many_at_once_are_each_the_bucket_of_the_function():
     assert buckets(heads_of(units), "layer:a:1").tolist() == [bucket(unit, "layer:a:1") for unit in units]
 
 
-def test_buckets_are_uniform_and_their_p_values_too():
+def salts_of(experiments):
+    """Two for each, as rows make them: the layer's, whose epochs follow each other, and the arms'."""
+    layer = "6f1c7f0e-6d0e-4c7c-9a54-1f0b9a3f5d21"
+    uuids = [f"{number:08x}-0000-4000-8000-00000000000{number % 10}" for number in range(experiments)]
+    return [f"layer:{layer}:{epoch}" for epoch in range(1, experiments + 1)] + [f"arm:{each}:1" for each in uuids]
+
+
+def uniformity(draws):
+    """(least p-value of a chi-square over 100 equal parts, p-value of their spread), of many draws of buckets."""
+    p_values = [stats.chisquare(np.bincount(each // 100, minlength=100)).pvalue for each in draws]
+    return min(p_values), stats.kstest(p_values, "uniform").pvalue
+
+
+@pytest.mark.parametrize("style", [0, 1, 2])
+def test_buckets_are_uniform_and_their_p_values_too(style):
     """One p-value proves nothing: fifty of them must be as spread as chance spreads them."""
-    p_values = []
-    for style in range(3):
-        heads = heads_of(uuids(style))
-        for number in range(17 if style else 16):
-            counts = np.bincount(buckets(heads, f"layer:{style}-{number}:1") // 100, minlength=100)
-            p_values.append(stats.chisquare(counts).pvalue)
-    assert len(p_values) == 50
-    assert min(p_values) > 1e-5
-    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+    heads, salts = heads_of(uuids(style)), salts_of(25)
+    least, spread = uniformity(buckets(heads, salt) for salt in salts)
+    assert len(set(salts)) == 50
+    assert least > 1e-5
+    assert spread > 0.001
+
+
+def test_a_hash_of_16_bits_is_refused_by_the_same_test():
+    """Modulo 10 000 the buckets below 5 536 come seven times in 65 536, and those above six times."""
+    heads = heads_of(uuids(0))
+    draws = []
+    for salt in salts_of(2):
+        tail = f'{salt}"]'.encode()
+        hashes = np.frombuffer(b"".join([sha256(head + tail).digest()[:2] for head in heads]), ">u2")
+        draws.append(hashes.astype(np.int64) % BUCKETS)
+    assert uniformity(draws)[0] < 1e-5
 
 
 def dependence(first, second):
