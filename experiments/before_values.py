@@ -15,6 +15,8 @@ from experiments.models import Phase
 
 WINDOW = timedelta(days=14)
 UNITS_AT_ONCE = 5_000
+# Some ten seconds of a look, which has crashes to judge: what is left over waits for the next one.
+BATCHES_A_LOOK = 10
 # Units that the ingester is writing are passed over until the next look: whoever waits for no row blocks nobody.
 _COLLECT = """
 WITH wanted AS MATERIALIZED (
@@ -40,7 +42,7 @@ WHERE exposure.id = wanted.id
 
 
 def collect_before_values(phase: Phase) -> int:
-    """Look once for the value of each unit of the phase. Returns how many units were looked at."""
+    """Look once for the value of each unit of the phase, or of as many as a look has time for. Returns how many."""
     experiment = phase.experiment
     numbers = dict(experiment.phases.order_by("number").values_list("pk", "opened_at"))
     began = min(numbers.values())
@@ -54,10 +56,11 @@ def collect_before_values(phase: Phase) -> int:
         "units": UNITS_AT_ONCE,
     }
     total = 0
-    while True:
+    for _ in range(BATCHES_A_LOOK):
         with connection.cursor() as cursor:
             cursor.execute(_COLLECT, values)
             found = int(cursor.rowcount)
         total += found
         if found < UNITS_AT_ONCE:
-            return total
+            break
+    return total

@@ -78,6 +78,13 @@ def test_each_unit_is_looked_for_once_and_many_at_a_time(of, monkeypatch, django
     assert found(phase)["treatment-6"] == value_of(FAST)
 
 
+def test_a_look_leaves_to_the_next_one_what_takes_too_long(of, monkeypatch):
+    exposed(of, "treatment", 7)
+    monkeypatch.setattr(before_values, "UNITS_AT_ONCE", 2)
+    monkeypatch.setattr(before_values, "BATCHES_A_LOOK", 2)
+    assert [collect_before_values(of.phase) for _ in range(3)] == [4, 3, 0]
+
+
 def test_a_later_phase_has_the_same_value_when_the_events_are_gone(of):
     exposed(of, "treatment", 2)
     inferred("treatment-0", FAST, NOW - timedelta(days=1))
