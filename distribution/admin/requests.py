@@ -53,6 +53,7 @@ class ReleaseRequestAdmin(MemberAdmin):
             "distribution/release_request.html",
             str(row),
             row=row,
+            how=self.how(row),
             needed=settings.lift_approvals_required if lifts else settings.approvals_required,
             approvers=row.approvers(),
             can_release=access.holds(request, Role.RELEASER, row.channel.application_id),

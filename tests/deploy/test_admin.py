@@ -573,7 +573,9 @@ def test_a_kill_switch_is_lifted_and_engaged_again_with_reasons(administrator, f
     administrator.post(url(KillSwitch, "lift", switch.pk), {"reason": "mended"})
     asked = ReleaseRequest.objects.get(state=ReleaseRequest.State.WAITING)
     page = url(ReleaseRequest, "change", asked.pk)
-    assert "Somebody else must approve" in administrator.get(page).content.decode()
+    shown = administrator.get(page).content.decode()
+    assert "Somebody else must approve" in shown
+    assert "waiting for approval" in shown
     administrator.post(page, {"do": "approve", "row_version": asked.row_version})
     other = Client()
     other.force_login(factories.user("second", superuser=True))
