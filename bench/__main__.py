@@ -31,6 +31,7 @@ from bench import (
     p8_ingest,
     p9_patches,
     p10_memory,
+    p11_day,
     plot,
     report,
 )
@@ -54,6 +55,7 @@ MEASUREMENTS: dict[str, ModuleType] = {
         p8_ingest,
         p9_patches,
         p10_memory,
+        p11_day,
     )
 }
 DESIGNED = tuple(f"P{number}" for number in range(1, 12))

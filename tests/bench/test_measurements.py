@@ -7,10 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import machine, p1_poll, p2_not_modified, p3_public, p4_peers, p5_growth, p9_patches, p10_memory, peers
+from bench import (
+    machine,
+    p1_poll,
+    p2_not_modified,
+    p3_public,
+    p4_peers,
+    p5_growth,
+    p9_patches,
+    p10_memory,
+    p11_day,
+    peers,
+)
 from bench.environments import NotInstalled
 from bench.grown import Size
-from bench.harness import Harness, Patience
+from bench.harness import Harness, MeasurementError, Patience
 from tests.distribution.deltas.model_files import weight_file
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -100,3 +111,15 @@ def test_bsdiff_that_cannot_be_installed_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(p9_patches, "python_environment", refused)
     patient = Harness(tmp_path, machine.Cores(0, 0), 1, 1, Patience(0), lambda _: None)
     assert replace(p9_patches.measure(patient)).skipped == "bsdiff: bsdiff4: no registry"
+
+
+def test_a_day_of_devices(harness):
+    taken = p11_day.measure(harness, devices=60)
+    assert (taken.skipped, taken.failed, taken.facts["errors"]) == (None, None, 0)
+    assert taken.facts["answers 200"] == "180", "first poll, the new version and its file"
+
+
+def test_a_day_with_another_version_than_was_published_fails(harness, monkeypatch):
+    monkeypatch.setattr(p11_day.Day, "_publish", lambda day: None)
+    with pytest.raises(MeasurementError, match="expected version 4, got 304 and 3"):
+        p11_day.measure(harness, devices=10)

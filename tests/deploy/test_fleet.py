@@ -1,15 +1,18 @@
 """Simulated devices: what they are, what they report of an answer, and what the pure core makes of a fleet of them."""
 
 import json
+import re
 import threading
 from collections import Counter
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.cli import main
 from deploy.fleet.chances import Drawn, Even
 from deploy.fleet.core import Rollout, Step, require_rising
 from deploy.fleet.devices import Device, fleet_of, forged_refusal
@@ -320,6 +323,53 @@ def test_a_driver_keeps_events_until_they_are_taken_and_waits_as_it_is_told(serv
         assert {place.arm: len(units) for place, units in driver.tally.assigned.items()} == {"treatment": 1}
         assert dict(driver.reasons("digits")) == {("low", "rollout_treatment", 2): 1}
         assert not driver.tally.errors
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(main.cli, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+def test_simulate_drives_devices_and_tells_what_they_got(server):
+    told = ("simulate", "digits", "--device-url", server, "--installed", 1, "--version", 2, "--devices", 20)
+    code, output = invoke("--token", "x", *told, "--days", 2, "--pause", 0, "--compile-failure", "low=1")
+    assert code == 0, output
+    assert "day 1: 20 rollout_treatment 2" in output
+    assert re.search(r"compile\s+│\s+15 │\s+5", output), output
+    code, output = invoke("--token", "x", "--json", *told)
+    assert json.loads(output)["given"][0] == {
+        "kind": "high",
+        "reason": "rollout_treatment",
+        "version": 2,
+        "devices": 7,
+    }
+
+
+def test_simulate_tries_a_plan_without_a_server_or_a_token():
+    steps = ("--step", "20:6:10", "--step", "100:6:10")
+    code, output = invoke("simulate", "digits", "--pure", "--devices", 300, "--days", 2, "--even", *steps)
+    assert code == 0, output
+    assert [line.partition(":00  ")[2][:10] for line in output.splitlines()[:3]] == [
+        "started, 2",
+        "advanced, ",
+        "completed,",
+    ]
+    assert output.endswith("completed, 100 %\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pure", "--crash", "lo=1"], "expected 0 to 1, or KIND=SHARE with high, mid, low, got 'lo=1'"),
+        (["--pure", "--crash", "1.5"], "got '1.5'"),
+        (["--pure", "--step", "50", "--step", "20"], "expected rising percentages, got [5000, 2000]"),
+        ([], "expected a token"),
+    ],
+)
+def test_simulate_says_what_it_expected(arguments, message):
+    code, output = invoke("simulate", "digits", *arguments)
+    assert code == 2
+    assert message in output
 
 
 def test_a_server_that_is_not_there_is_an_error_that_is_counted():
