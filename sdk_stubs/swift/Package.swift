@@ -9,8 +9,10 @@ let package = Package(
         .executable(name: "aerogram-runner", targets: ["aerogram-runner"]),
     ],
     targets: [
-        .target(name: "Aerogram", swiftSettings: [.enableExperimentalFeature("StrictConcurrency")]),
+        .systemLibrary(name: "CZlib"),
+        .target(
+            name: "Aerogram", dependencies: ["CZlib"], swiftSettings: [.enableExperimentalFeature("StrictConcurrency")]),
         .executableTarget(name: "aerogram-runner", dependencies: ["Aerogram"]),
-        .testTarget(name: "AerogramTests", dependencies: ["Aerogram"]),
+        .testTarget(name: "AerogramTests", dependencies: ["Aerogram", "CZlib"]),
     ]
 )

@@ -107,11 +107,12 @@ def runner() -> list[str]:
 
 
 def _inside(*command: str) -> str:
-    namespace = ["unshare", "--mount", "--pid", "--fork", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    namespace = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *as_root]
     with _alone():
         done = subprocess.run(
             [*namespace, "sh", "-c", ENTER, "sh", str(SYSTEM), str(STUBS), *command],
-            env=VARIABLES, capture_output=True, text=True, check=False,
+            env=VARIABLES, capture_output=True, text=True, check=False, timeout=1_200,
         )  # fmt: skip
     if done.returncode != 0:
         error = subprocess.CalledProcessError(done.returncode, list(command))

@@ -21,15 +21,27 @@ struct SHA256: Sendable {
     }
 
     mutating func update(_ bytes: some Collection<UInt8>) {
-        length += UInt64(bytes.count)
-        pending.append(contentsOf: bytes)
-        let whole = pending.count / Self.blockSize * Self.blockSize
-        pending.withUnsafeBufferPointer { block in
-            for start in stride(from: 0, to: whole, by: Self.blockSize) {
-                Self.compress(&state, UnsafeBufferPointer(rebasing: block[start..<start + Self.blockSize]))
-            }
+        if bytes.withContiguousStorageIfAvailable({ add($0) }) == nil {
+            Array(bytes).withUnsafeBufferPointer { add($0) }
         }
-        pending.removeFirst(whole)
+    }
+
+    private mutating func add(_ bytes: UnsafeBufferPointer<UInt8>) {
+        length += UInt64(bytes.count)
+        var rest = bytes[...]
+        if !pending.isEmpty {
+            let first = rest.prefix(Self.blockSize - pending.count)
+            rest = rest.dropFirst(first.count)
+            pending.append(contentsOf: first)
+            guard pending.count == Self.blockSize else { return }
+            pending.withUnsafeBufferPointer { Self.compress(&state, $0) }
+            pending.removeAll(keepingCapacity: true)
+        }
+        while rest.count >= Self.blockSize {
+            Self.compress(&state, UnsafeBufferPointer(rebasing: rest.prefix(Self.blockSize)))
+            rest = rest.dropFirst(Self.blockSize)
+        }
+        pending.append(contentsOf: rest)
     }
 
     /// Ends the message; what is added afterwards begins no new one.
