@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from distribution.models import KillSwitch, Release, Revision
+from experiments.admin.lines import lines as experiment_lines
 from registry.admin import access
 from registry.admin.versions import FAILED_STATES, progress
 from registry.models import Application, ConversionJob, ModelVersion, PublishRequest, RegisteredModel, Role
@@ -44,16 +45,19 @@ def state(request: HttpRequest) -> dict[str, Any]:
     failed = _failed(applications)
     places = [place for application in applications for place in _places(application)]
     lines = [line for place in places for line in place.lines]
+    experiments = experiment_lines(applications, timezone.now())
     return {
         "places": places,
         "converting": converting,
         "failed": failed,
+        "experiments": experiments,
         "counts": {
             "live": sum(line.live is not None for line in lines),
             "waiting": sum(line.waiting is not None for line in lines),
             "switches": sum(line.switch is not None for line in lines),
             "converting": len(converting),
             "failed": len(failed),
+            "attention": sum(line.needs_somebody for line in experiments),
         },
         "has_models": RegisteredModel.objects.filter(application__in=applications).exists(),
         "can_upload": access.holds(request, Role.EDITOR),

@@ -99,7 +99,8 @@ def consequences(rule: Guardrail) -> str:
 
 def span(seconds: float) -> str:
     """The two largest units: `2 d 3 h`, `40 min`, `now`."""
-    left, told = int(max(seconds, 0)), []
+    left = int(max(seconds, 0))
+    told: list[str] = []
     for name, length in _UNITS:
         if left >= length and len(told) < 2:  # noqa: PLR2004
             told.append(f"{left // length} {name}")

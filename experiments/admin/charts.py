@@ -65,8 +65,8 @@ def plotted(measure: str, value: float) -> float:
 
 
 def _as_plotted(look: Look, measure: str) -> Look:
-    bounds = (None if each is None else plotted(measure, each) for each in (look.bound, look.low, look.high))
-    return Look(look.as_of, plotted(measure, look.harm), *bounds, look.is_enough)
+    bound, low, high = (None if each is None else plotted(measure, each) for each in (look.bound, look.low, look.high))
+    return Look(look.as_of, plotted(measure, look.harm), bound, low, high, look.is_enough)
 
 
 def over_time(looks: Sequence[Look], marks: Sequence[Mark], *, measure: str, margin: float, title: str) -> SafeString:

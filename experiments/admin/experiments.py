@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -12,9 +12,10 @@ from django.utils.safestring import SafeString
 
 from experiments.admin import showing
 from experiments.admin.design import DesignPages
+from experiments.admin.lines import with_standing
 from experiments.admin.overrides import OverridePages
 from experiments.admin.verbs import VerbPages
-from experiments.models import AnalysisRun, Experiment, Phase, Step
+from experiments.models import Experiment
 from experiments.words import state, verdict
 from registry.templatetags.aerogram import since
 
@@ -32,20 +33,10 @@ class ExperimentAdmin(VerbPages, DesignPages, OverridePages):
         "Try a version on a few devices before all have it: aerogram rollout create faster digits 2",
     )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Experiment]:
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Everything that a line tells comes with it: one line or a hundred, as many queries."""
         rows = super().get_queryset(request).select_related("application", "model__application", "channel__application")
-        phase = Phase.objects.filter(experiment=OuterRef("pk"), closed_at=None)
-        present = Phase.objects.filter(experiment=OuterRef("pk")).order_by("-number")
-        looks = AnalysisRun.objects.filter(phase=OuterRef("present")).order_by("-as_of", "-pk")
-        steps = Step.objects.filter(experiment=OuterRef("pk")).order_by().values("experiment")
-        found: QuerySet[Experiment] = rows.annotate(present=Subquery(present.values("pk")[:1])).annotate(
-            percent_bp=Subquery(phase.values("percent_bp")[:1]),
-            last_verdict=Subquery(looks.values("verdict")[:1]),
-            last_units=Subquery(looks.values("units")[:1]),
-            plan_steps=Subquery(steps.annotate(number=Count("pk")).values("number")),
-        )
-        return found
+        return with_standing(rows)
 
     @admin.display(description="name", ordering="slug")
     def name(self, row: Experiment) -> str:

@@ -66,17 +66,17 @@ def _how(experiment: Experiment) -> str:
 
 
 def _running(experiment: Experiment, advice: Advice, happened: Event | None, now: datetime) -> Headline:
-    standing = services.decision_for(experiment, now)
+    standing = services.standing_of(experiment, now)
     phase, following = experiment.phase, experiment.next_step
     title = f"Running at {percent(phase.percent_bp if phase else None)}"
     goal = f"go to {percent(following.percent_bp)}" if following else "end with the treatment released to everybody"
     conditions = {found.condition for found in advice.unmet}
     waits = (*_unmet(experiment, advice, now), *_approvals(experiment))
     held = Condition.VERDICT in conditions and standing.verdict not in (Action.INCONCLUSIVE, Action.ADVANCE)
-    if held:
-        tone, title = "warn", f"{title}, held: {_first(standing.reasons)}"
-    elif experiment.halted_classes:
+    if experiment.halted_classes:
         tone, title = "warn", f"{title}, halted for {', '.join(experiment.halted_classes)}"
+    elif held:
+        tone, title = "warn", f"{title}, held: {_first(standing.reasons)}"
     elif Condition.APPROVAL in conditions or experiment.awaiting:
         tone, title = "warn", f"{title}, needs somebody's approval"
     elif Condition.VERDICT in conditions and standing.as_of is None:

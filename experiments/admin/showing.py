@@ -102,8 +102,9 @@ def over_time(row: Experiment, events: Sequence[Event]) -> list[dict[str, Any]]:
     for as_of, metrics in _stored(row):
         for metric in metrics or []:
             key = (metric["arm"], metric["name"])
-            bounds = (metric["bound"], *metric["interval"])
-            looks.setdefault(key, []).append(charts.Look(as_of, metric["harm"], *bounds, metric["is_enough"]))
+            low, high = metric["interval"]
+            look = charts.Look(as_of, metric["harm"], metric["bound"], low, high, metric["is_enough"])
+            looks.setdefault(key, []).append(look)
             last[key] = metric
     marks, several = _marks(row, events), len({arm for arm, _ in looks}) > 1
     return [

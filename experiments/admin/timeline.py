@@ -108,7 +108,7 @@ def _details(verb: str, before: dict[str, Any], after: dict[str, Any]) -> Iterat
     if "winner" in details:
         yield f"{details['winner']} is released"
     state, old = after.get("state"), before.get("state")
-    if old and state != old and verb not in ("halt", "rollback", "pause", "complete", "archive"):
+    if state and old and state != old and verb not in ("halt", "rollback", "pause", "complete", "archive"):
         yield f"now {STATES[state][0]}"
     if verb == "resume" and after.get("awaiting") == Experiment.Awaiting.RESUME:
         yield "somebody else must approve it"

@@ -10,9 +10,9 @@ register.filter("basis_points", words.percent)
 
 
 @register.filter
-def apart(value: float | None) -> str:
-    """A count, its thousands apart."""
-    return words.number(None if value is None or value == "" else round(value))
+def apart(value: float | str | None) -> str:
+    """A count, its thousands apart; what a template does not find is empty."""
+    return words.number(None if value is None or isinstance(value, str) else round(value))
 
 
 @register.filter

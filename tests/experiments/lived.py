@@ -37,7 +37,7 @@ def _unit(row, arm, index, now, *, crash, fail, slower, only):
     return Exposure(
         phase=row, unit=f"{row.number}-{arm.name}-{index}", arm=arm.name, device_class=name, os=os,
         app_version=f"3.{index % 2}", day=now.date(), assigned_at=now, heard_at=now,
-        reached=(1 if has_failed else 8) if treated else 0, failed=2 if has_failed and index % 2 else -1,
+        reached=(1 if has_failed else 8) if treated else 0, failed=2 if has_failed and index // fail[1] % 2 else -1,
         progressed_at=now - timedelta(hours=40) if has_failed else now,
         crashed_at=now if index // 3 * 37 % rate[1] < rate[0] else None,
         log_p95=10.0 + (index * 31 % 100) / 100 + (slower if treated else 0.0),
