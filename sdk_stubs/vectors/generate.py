@@ -76,12 +76,12 @@ def device_classes() -> dict[str, Any]:
         "classes": [item.to_json() for item in classes],
         "match": [
             {"profile": _profile_json(profile), "device_class": found.device_class.name if found.device_class else None}
-            for profile in _profiles()
+            for profile in [*_profiles(), *_silent_profiles()]
             for found in (match(profile, classes),)
         ],
         "match_without_fallback": [
             {"profile": _profile_json(profile), "device_class": found.device_class.name if found.device_class else None}
-            for profile in _profiles()
+            for profile in [*_profiles(), *_silent_profiles()]
             for found in (match(profile, classes[:-1]),)
         ],
     }
@@ -171,6 +171,20 @@ def _profiles() -> list[DeviceProfile]:
         DeviceProfile("ios", "17.2", "5", "coreml", "7", "Apple/iPhone11,8"),
         DeviceProfile("ios", "16.9.9", "5", "coreml", "7"),
         DeviceProfile("", ""),
+    ]
+
+
+def _silent_profiles() -> list[DeviceProfile]:
+    """Each leaves out one fact that a class has a bound on, and would be of that class otherwise."""
+    return [
+        DeviceProfile("ios"),
+        DeviceProfile("android", soc="SM8550"),
+        DeviceProfile("android", runtime="litert", ram_mb=3000),
+        DeviceProfile("android", "10", runtime="litert"),
+        DeviceProfile("android", "10", ram_mb=3000),
+        DeviceProfile("android", accelerators=frozenset({"gpu", "npu"})),
+        DeviceProfile("android", ram_mb=8192),
+        DeviceProfile("", "10", runtime="litert", ram_mb=3000),
     ]
 
 

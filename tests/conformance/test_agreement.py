@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
@@ -86,8 +87,13 @@ def digest(state: Any, envelope: Any) -> str | None:
     if envelope is None:
         return None
     references = {reference.path: reference.sha256 for reference in state.catalog.references()}
-    (path,) = [path for path in references if json.loads(state.manifests[path]) == envelope]
+    (path,) = [path for path in references if parsed(state.manifests[path]) == envelope]
     return references[path]
+
+
+@cache
+def parsed(manifest: bytes) -> Any:
+    return json.loads(manifest)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -164,7 +164,7 @@ def test_it_installs_what_a_polling_twin_installs(build, transport, tree, plane,
     tree.change("digits", experiments=(ramp(state=state),))
     publish(tree, plane)
     profile, found = DeviceProfile("linux", app_version="1.0", ram_mb=ram_mb), set()
-    for number in range(8):
+    for number in (1, 2):
         twins = [
             build(transport, f"{decides}-{number}", unit=f"unit-{number}", profile=profile, decides=decides)
             for decides in ("device", "server")
