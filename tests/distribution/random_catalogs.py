@@ -15,7 +15,7 @@ from distribution.catalog import (
     Reference,
     override_key,
 )
-from experiments.bucketing import ramp_ranges
+from experiments.bucketing import bucket, ramp_ranges
 from registry.device_classes import DeviceClass, Selector
 
 MODELS = ("digits", "faces")
@@ -74,7 +74,7 @@ def _model(built: tuple[CatalogVariant, ...], chance: random.Random) -> CatalogM
         kill_switch=_any_reference(built, chance) if chance.random() < 0.08 else None,
         no_unit=chance.choice(["current", "none"]),
         floors=tuple(sorted(chance.sample(VERSIONS, chance.choice([0, 0, 1, 2])))),
-        holdback=Holdback("h", (0, chance.choice([500, 2500])), chance.choice(VERSIONS))
+        holdback=Holdback("h", (0, chance.choice([500, 2500, _edge("h", chance)])), chance.choice(VERSIONS))
         if chance.random() < 0.3
         else None,
         overrides=_pins(chance) if chance.random() < 0.4 else Overrides("", {}),
@@ -95,15 +95,20 @@ def _pins(chance: random.Random) -> Overrides:
     return Overrides("o", {override_key("o", unit(number)): chance.choice(VERSIONS) for number in range(UNITS // 5)})
 
 
+def _edge(salt: str, chance: random.Random) -> int:
+    """The bucket of one of the units: whoever takes a range that ends there for a closed one decides differently."""
+    return bucket(unit(chance.randrange(UNITS)), salt)
+
+
 def _experiments(chance: random.Random) -> list[CatalogExperiment]:
     """None, or two that share a layer, of which the second may be alone in it."""
-    split = chance.choice([0, 5000, 8000])
+    split = chance.choice([0, 5000, 8000, _edge("layer:1:1", chance)])
     spans = ((0, split), (split, 10_000)) if split else ((0, 10_000),)
     return [_experiment(number, span, chance) for number, span in enumerate(spans) if chance.random() < 0.7]
 
 
 def _experiment(number: int, span: tuple[int, int], chance: random.Random) -> CatalogExperiment:
-    treatment, control = ramp_ranges(chance.choice([1000, 3000, 5000, 10_000]))
+    treatment, control = ramp_ranges(chance.choice([1000, 3000, 5000, 10_000, _edge(f"arm:{number}:1", chance)]))
     return CatalogExperiment(
         slug=f"experiment-{number}",
         kind=chance.choice(["rollout", "ab", "aa", "holdback"]),
