@@ -20,6 +20,7 @@ from django.db.models import Count, Max, Q
 from experiments import services
 from experiments.announcing import announce_hold
 from experiments.before_values import collect_before_values
+from experiments.funnel import DEADLINE_AFTER_ACTIVATION
 from experiments.lifecycle import SERVED, State
 from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, results
 from experiments.models import AnalysisRun, Experiment, Exposure, MetricRollup, Phase
@@ -31,6 +32,7 @@ from registry.errors import DomainError
 logger = logging.getLogger(__name__)
 ACTOR = "guardrails"
 WRITTEN_ANEW = timedelta(hours=1)
+SETTLED_AFTER = DEADLINE_AFTER_ACTIVATION + timedelta(days=1)
 _TIERS = ("os", "app_version")
 _MOST_GROUPS = 50
 
@@ -49,7 +51,7 @@ def analyse(experiment: Experiment, now: datetime) -> AnalysisRun | None:
     policy = policy_from_json(experiment.policy)
     phases = _comparable(experiment, phase)
     for each in phases:
-        if each.closed_at is None or each == phase or not MetricRollup.objects.filter(phase=each).exists():
+        if each == phase or not _is_settled(each, now) or not MetricRollup.objects.filter(phase=each).exists():
             collect_before_values(each)
             roll_up(each, now, slo_ms=policy.slo_ms)
     counted = count(experiment, phases, now)
@@ -57,6 +59,11 @@ def analyse(experiment: Experiment, now: datetime) -> AnalysisRun | None:
     # Time, sample and approval are the plan's; without a single unit nothing was measured.
     verdict = judge(evidence, Progress(units=counted.smallest_arm), policy)
     return _write(experiment, phase, now, verdict, counted, policy)
+
+
+def _is_settled(phase: Phase, now: datetime) -> bool:
+    """Closed so long ago that nothing is added any more: a device was off for a day, a silent one counts as lost."""
+    return phase.closed_at is not None and now - phase.closed_at > SETTLED_AFTER
 
 
 def _comparable(experiment: Experiment, present: Phase) -> list[Phase]:
@@ -244,7 +251,9 @@ def apply(experiment: Experiment, run: AnalysisRun, now: datetime) -> None:
             return
         if experiment.state in (State.RUNNING, State.PAUSED):
             for device_class in sorted(set(run.classes) - set(experiment.halted_classes)):
-                services.halt(experiment=experiment, device_class=device_class, **said)
+                # Two looks that overlap would both halt it, and the log would tell of it twice.
+                version = experiment.row_version
+                services.halt(experiment=experiment, device_class=device_class, row_version=version, **said)
             if run.verdict == Action.HALT:
                 services.halt(experiment=experiment, **said)
     except DomainError as error:  # somebody was faster; the next look sees what is then
