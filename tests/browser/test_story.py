@@ -10,7 +10,10 @@ import pytest
 
 from registry.conversion.plan import FOR_READY_FILES
 from registry.conversion.recipes import RECIPES
-from tests.browser.conftest import SCREENSHOTS
+from tests.browser import telling
+from tests.browser.conftest import person
+from tests.browser.pages import PAGES
+from tests.browser.watching import WIDTHS, Watched
 from tests.chaos.stack import APPLICATION, CHANNEL, Stack, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.convert, pytest.mark.light]
@@ -18,51 +21,21 @@ CONVERSION_MILLISECONDS = 300_000
 PUBLISH_MILLISECONDS = 60_000
 DEFAULT_RECIPES = len([recipe for recipe in RECIPES.values() if not recipe.on_request]) - len(FOR_READY_FILES)
 MOST = ("coreml-fp16", "coreml-linear-int8", "coreml-lut-4", "tflite-float16", "tflite-full-int8", *FOR_READY_FILES)
-WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
-
-
-class Watched:
-    """A page of the browser; what it asks of other hosts and what breaks in it is written down."""
-
-    def __init__(self, browser: Any, stack: Stack, *, width: str = "desktop", theme: str = "light") -> None:
-        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
-        self.context = browser.new_context(viewport=size, color_scheme=theme)
-        self.page = self.context.new_page()
-        self.base = stack.web_url
-        self.faults: list[str] = []
-        self.page.on("request", self._note_request)
-        self.page.on("response", self._note_response)
-        self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
-
-    def _note_request(self, request: Any) -> None:
-        if not request.url.startswith((self.base, "data:", "blob:")):
-            self.faults.append(f"another host: {request.url}")
-
-    def _note_response(self, response: Any) -> None:
-        is_expected = "/receive/" in response.url and response.status == 400
-        if response.status >= 400 and not is_expected:
-            self.faults.append(f"{response.status}: {response.url}")
-
-    def sign_in(self, password: str) -> None:
-        self.page.goto(f"{self.base}/")
-        self.page.fill("[name=username]", "ada")
-        self.page.fill("[name=password]", password)
-        self.page.click("#login-form button[type=submit]")
-        self.page.wait_for_url("**/admin/")
-
-    def open(self, line: str) -> None:
-        """A line of the side bar."""
-        self.page.click(f"#nav-sidebar a:has(:text-is('{line}'))")
-
-    def shoot(self, name: str) -> None:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(SCREENSHOTS / f"{name}.png"), full_page=True)
 
 
 @pytest.fixture(scope="module")
 def watched(browser: Any, stack: Stack, password: str) -> Iterator[Watched]:
     page = Watched(browser, stack)
     page.sign_in(password)
+    yield page
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def grace(browser: Any, stack: Stack) -> Iterator[Watched]:
+    """A second pair of eyes."""
+    page = Watched(browser, stack)
+    page.sign_in(person(stack, "grace"), "grace")
     yield page
     page.context.close()
 
@@ -220,33 +193,72 @@ def test_the_story(watched: Watched, stack: Stack, trained: Path, phone: Any) ->
     assert not watched.faults
 
 
-PAGES = {
-    "home": "/admin/",
-    "models": "/admin/registry/registeredmodel/",
-    "model": "/admin/registry/registeredmodel/1/change/",
-    "versions": "/admin/registry/modelversion/",
-    "version": "/admin/registry/modelversion/1/change/",
-    "against": "/admin/registry/modelversion/2/change/",
-    "compare": "/admin/registry/modelversion/2/compare/",
-    "recipes": "/admin/registry/modelversion/1/recipes/",
-    "gates": "/admin/registry/registeredmodel/1/gates/",
-    "profiles": "/admin/registry/registeredmodel/1/profiles/",
-    "upload": "/admin/registry/modelversion/add/",
-    "yank": "/admin/registry/modelversion/1/yank/",
-    "device-classes": "/admin/registry/deviceclass/",
-    "device-class": "/admin/registry/deviceclass/1/change/",
-    "match": "/admin/registry/deviceclass/match/?application=demo&os=android&runtime=litert&ram_mb=3072",
-    "publish": "/admin/distribution/release/add/?version=2",
-    "releases": "/admin/distribution/release/",
-    "release": "/admin/distribution/release/1/change/",
-    "roll-back": "/admin/distribution/release/roll-back/?what=1:1",
-    "kill-switches": "/admin/distribution/killswitch/",
-    "engage": "/admin/distribution/killswitch/add/?what=1:1",
-    "kill-switch": "/admin/distribution/killswitch/1/change/",
-    "revisions": "/admin/distribution/revision/",
-    "audit-log": "/admin/registry/auditentry/",
-    "application": "/admin/registry/application/1/change/",
-}
+def test_scripts_and_other_systems_are_let_in(watched: Watched) -> None:
+    """The secrets are shown once; what happens later in the stories is told."""
+    page = watched.page
+    watched.open("Webhooks")
+    page.get_by_role("link", name="Add webhook").click()
+    page.fill("[name=name]", "ops")
+    page.fill("[name=url]", "https://10.0.0.1/")
+    watched.press("Make the webhook")
+    assert "expected a public address" in page.locator(".ag-field:has([name=url])").inner_text()
+    page.fill("[name=url]", "https://hooks.example.invalid/aerogram")
+    watched.press("Make the webhook")
+    assert page.locator(".ag-secret").inner_text().startswith("whsec_")
+    watched.shoot("webhook-secret")
+    page.get_by_role("link", name="Done").click()
+    watched.press("Send a test")
+    page.wait_for_selector("#deliveries :text('webhook.test')")
+
+    watched.open("API tokens")
+    page.goto(f"{watched.base}/admin/registry/apitoken/add/")
+    page.fill("[name=name]", "nightly training")
+    watched.press("Make an API token")
+    assert page.locator(".ag-secret").inner_text().startswith("aero_")
+    page.get_by_role("link", name="Done").click()
+    assert "aero_" not in page.content()
+    assert not watched.faults
+
+
+def test_a_rollout_is_approved_by_another_person_ramped_and_halted(
+    watched: Watched, grace: Watched, stack: Stack, phone: Any
+) -> None:
+    page = watched.page
+    telling.design_rollout(watched, "smaller", version=2)
+    telling.say(watched, "Submit", state="in review")
+    assert "somebody else must say it" in page.locator(".ag-verbs-not").inner_text()
+    grace.page.goto(page.url)
+    telling.say(grace, "Approve", state="approved")
+    telling.wait_for_state(watched, "approved")
+    telling.say(watched, "Start", state="running")
+    telling.ramp(watched, "50")
+    telling.devices_report(watched, stack)
+    page.reload()
+    watched.shoot("rollout-measured")
+    telling.ramp(watched, "100")
+    expect_on(phone, 2)
+
+    telling.halt_class(watched, "android-high")
+    happened = page.locator(".ag-events").inner_text()
+    for told in ("grace", "ada", "it drains old batteries", "android-high"):
+        assert told in happened
+    watched.shoot("rollout-halted")
+    expect_on(phone, 2)  # of another class
+    assert not watched.faults
+    assert not grace.faults
+
+
+def test_what_happened_is_told_to_other_systems(watched: Watched, stack: Stack) -> None:
+    telling.set_rules(stack)
+    telling.hold_back(watched)
+    stack.server.channel_settings("production", {"approvals_required": 1})
+    telling.ask_for_release(watched, version=2)
+    watched.open("Webhooks")
+    watched.page.click("#result_list a:text-is('ops')")
+    told = watched.page.locator("#deliveries").inner_text()
+    for event in ("webhook.test", "rollout.started", "rollout.advanced", "rollout.halted", "to be tried again"):
+        assert event in told
+    assert not watched.faults
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -261,7 +273,7 @@ def test_every_page_fits_its_screen(
     own.sign_in(password)
     wider = []
     for name, address in PAGES.items():
-        own.page.goto(own.base + address, wait_until="networkidle")
+        own.page.goto(own.base + address, wait_until="load")
         if own.page.evaluate("document.documentElement.scrollWidth") > WIDTHS[width][0]:
             wider.append(name)
         own.shoot(f"{name}-{width}-{theme}")
