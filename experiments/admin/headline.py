@@ -66,7 +66,7 @@ def _how(experiment: Experiment) -> str:
 
 
 def _running(experiment: Experiment, advice: Advice, happened: Event | None, now: datetime) -> Headline:
-    standing = services.decision_for(experiment, now)
+    standing = services.standing_of(experiment, now)
     phase, following = experiment.phase, experiment.next_step
     title = f"Running at {percent(phase.percent_bp if phase else None)}"
     goal = f"go to {percent(following.percent_bp)}" if following else "end with the treatment released to everybody"

@@ -22,7 +22,7 @@ from experiments.services.reading import changes, explain, holdbacks, kept_apart
 from experiments.services.recording import SCHEDULE, subject, told
 from experiments.services.reviewing import approve, approve_step, reject, submit
 from experiments.services.running import archive, complete, halt, pause, resume, rollback, start
-from experiments.services.waiting import decision_for, plan_advice
+from experiments.services.waiting import plan_advice, standing_of
 
 __all__ = [
     "SCHEDULE",
@@ -36,7 +36,6 @@ __all__ = [
     "clear_override",
     "complete",
     "create",
-    "decision_for",
     "edit",
     "expire_exceptions",
     "explain",
@@ -63,6 +62,7 @@ __all__ = [
     "rollouts_behind",
     "set_holdback",
     "set_override",
+    "standing_of",
     "start",
     "start_due",
     "status",

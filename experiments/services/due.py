@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
-from django.db import transaction
-
-from experiments.delivery import delivery
-from experiments.errors import LayerTaken, StepUnmet, WrongState
-from experiments.lifecycle import SERVED, State
+from experiments.errors import LayerTaken, NotHeldBack, OverrideNotFound, StepUnmet, WrongState
+from experiments.lifecycle import State
 from experiments.models import Experiment, Holdback, Override
+from experiments.services.exceptions import clear_override, lift_holdback
 from experiments.services.ramping import advance
 from experiments.services.recording import SCHEDULE
 from experiments.services.running import start
 from experiments.services.waiting import plan_advice
 from registry.errors import DomainError, Stale
-from registry.models import Application
 
 logger = logging.getLogger(__name__)
 
@@ -34,17 +33,21 @@ def advance_due(now: datetime) -> int:
 
 
 def expire_exceptions(now: datetime) -> int:
-    """Publish anew where an override or a holdback has come to its end. Returns the number of applications."""
-    with transaction.atomic():
-        overrides = Override.objects.filter(experiment__state__in=SERVED, expires_at__lte=now)
-        holdbacks = Holdback.objects.filter(until__lte=now, lifted_at=None)
-        concerned = {row.experiment.application_id for row in overrides.select_related("experiment")}
-        concerned |= {row.channel.application_id for row in holdbacks.select_related("channel")}
-        Override.objects.filter(expires_at__lte=now).delete()
-        holdbacks.update(lifted_at=now)
-        for application in Application.objects.filter(pk__in=concerned):
-            delivery().request_publish(application, "overrides or holdbacks that have expired", now)
-    return len(concerned)
+    """End the overrides and holdbacks that have come to their end, each with its line in the audit log.
+
+    Returns how many were ended.
+    """
+    said: dict[str, Any] = {"actor": SCHEDULE, "now": now, "reason": "it has expired"}
+    ended = 0
+    for override in Override.objects.filter(expires_at__lte=now).select_related("experiment").order_by("pk"):
+        with suppress(OverrideNotFound):  # somebody was faster
+            clear_override(experiment=override.experiment, unit_key=override.unit_key, **said)
+            ended += 1
+    for held in Holdback.objects.filter(until__lte=now, lifted_at=None).select_related("channel", "model"):
+        with suppress(NotHeldBack):
+            lift_holdback(channel=held.channel, model=held.model, **said)
+            ended += 1
+    return ended
 
 
 def _attempt(verb: Callable[..., None], experiment: Experiment, now: datetime) -> bool:

@@ -109,10 +109,15 @@ def lift_holdback(*, channel: Channel, model: RegisteredModel, actor: str, now: 
 
 def holdback_of(channel: Channel, model: RegisteredModel) -> Holdback:
     """The one in force. Raises `NotHeldBack`."""
-    row = Holdback.objects.filter(channel=channel, model=model, lifted_at=None).select_related("version").first()
+    row = held_back(channel, model)
     if row is None:
         raise errors.NotHeldBack(f"expected a holdback of {model} on {channel}, found none")
     return row
+
+
+def held_back(channel: Channel, model: RegisteredModel) -> Holdback | None:
+    """The one in force, None where nobody is held back."""
+    return Holdback.objects.filter(channel=channel, model=model, lifted_at=None).select_related("version").first()
 
 
 def told_holdback(row: Holdback | None) -> dict[str, Any] | None:
@@ -147,7 +152,14 @@ def _require_open(experiment: Experiment) -> None:
 
 
 def _require_arm(experiment: Experiment, arm: str) -> None:
+    """An override names a version that the unit gets; the embedded model is none, and an arm of it changes nothing."""
     versions = {known["name"]: known["version"] for known in experiment.arms}
-    if versions.get(arm) is None:
-        able = ", ".join(name for name, version in versions.items() if version is not None)
-        raise errors.DesignRefused(f"expected an arm with a version ({able}), got {arm!r}", field="arm")
+    able = ", ".join(name for name, version in versions.items() if version is not None)
+    if arm not in versions:
+        raise errors.DesignRefused(f"expected the name of an arm ({able}), got {arm!r}", field="arm")
+    if versions[arm] is None:
+        raise errors.DesignRefused(
+            f"expected an arm with a version ({able}), got {arm!r}, which is the model embedded in the app: "
+            "no manifest brings a single unit back to it",
+            field="arm",
+        )

@@ -107,8 +107,8 @@ def claim(deed: Deed) -> None:
         raise errors.LayerTaken(_taken(row), field="layer_range") from error
 
 
-def release(deed: Deed) -> None:
-    """Give the range back."""
+def give_back(deed: Deed) -> None:
+    """The range of its layer."""
     held = deed.experiment.allocations.filter(released_at__isnull=True)
     held.update(released_at=deed.now)
 

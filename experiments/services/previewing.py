@@ -13,7 +13,7 @@ from experiments.delivery import delivery
 from experiments.lifecycle import SERVED
 from experiments.models import DeviceEvent, Experiment, Holdback
 from experiments.ramps import arm_at, moved
-from experiments.services.exceptions import told_holdback
+from experiments.services.exceptions import held_back, told_holdback
 from experiments.services.recording import told
 from registry.models import Channel, RegisteredModel
 
@@ -109,10 +109,10 @@ def preview_holdback(
     deed: Callable[[], Holdback], *, channel: Channel, model: RegisteredModel, now: datetime
 ) -> tuple[Holdback, Preview]:
     """The row as it would be, and the units that would be held on another version or be let go."""
-    before = _held(channel, model)
+    before = held_back(channel, model)
     with _taken_back():
         row = deed()
-        after = _held(channel, model)
+        after = held_back(channel, model)
     told_before, told_after = told_holdback(before), told_holdback(after)
     units, is_sample = known_units(channel, model, now)
     spans = [row.percent_bp if row else 0 for row in (before, after)]
@@ -124,10 +124,6 @@ def preview_holdback(
         units_known=len(units),
         is_sample=is_sample,
     )
-
-
-def _held(channel: Channel, model: RegisteredModel) -> Holdback | None:
-    return Holdback.objects.filter(channel=channel, model=model, lifted_at=None).select_related("version").first()
 
 
 def _held_on(held: Holdback | None, unit: str) -> int | None:

@@ -16,8 +16,9 @@ from experiments.models import AnalysisRun, Experiment, Holdback, Layer, MetricR
 from experiments.plans import Advice, Standing
 from experiments.policy import Action
 from experiments.ramps import arm_at, size
+from experiments.services.exceptions import held_back
 from experiments.services.recording import subject
-from experiments.services.waiting import decision_for, plan_advice
+from experiments.services.waiting import plan_advice, standing_of
 from registry.models import Application, AuditEntry, Channel, ModelVersion
 
 # What a script does next follows from the state alone, but while it runs.
@@ -36,7 +37,7 @@ def status(experiment: Experiment, now: datetime) -> dict[str, Any]:
     `decision`: advance, hold, inconclusive (time, sample or approval are lacking, or there was no analysis yet), halt,
     rollback.
     """
-    phase, step, standing = experiment.phase, experiment.step, decision_for(experiment, now)
+    phase, step, standing = experiment.phase, experiment.step, standing_of(experiment, now)
     advice = plan_advice(experiment, now) if experiment.state == State.RUNNING else None
     decision, reasons = _decision(experiment, advice, standing)
     return {
@@ -109,7 +110,7 @@ def explain(experiment: Experiment, unit: str) -> dict[str, Any]:
     Whether its device can run every arm's version is not asked here: the channel's `explain` does.
     """
     key = delivery().unit_key(experiment.application, unit)
-    phase, held = experiment.phase, _holdback(experiment)
+    phase, held = experiment.phase, held_back(experiment.channel, experiment.model)
     override = experiment.overrides.filter(unit_key=key).first()
     position = bucket(unit, held.salt) if held else None
     found: dict[str, Any] = {
@@ -144,10 +145,6 @@ def _outcome(found: dict[str, Any]) -> str:
     return "outside_arms" if found["arm"]["name"] is None else "in_arm"
 
 
-def _holdback(experiment: Experiment) -> Holdback | None:
-    return Holdback.objects.filter(channel=experiment.channel, model=experiment.model, lifted_at=None).first()
-
-
 def kept_apart(channel: Channel, version: ModelVersion) -> list[str]:
     """In words, which units do not get a version although it is released to their channel, and what changes that."""
     told = []
@@ -162,9 +159,7 @@ def kept_apart(channel: Channel, version: ModelVersion) -> list[str]:
                 told.append(
                     f"{row} keeps {100 * share:.3g} % of units on {runs} ({arm.name}) until it ends or is superseded"
                 )
-    held = (
-        Holdback.objects.filter(channel=channel, model=version.model, lifted_at=None).select_related("version").first()
-    )
+    held = held_back(channel, version.model)
     if held is not None and held.version != version:
         told.append(f"the holdback keeps {held.percent_bp / 100:g} % of the units on version {held.version.number}")
     return told

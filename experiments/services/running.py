@@ -7,7 +7,7 @@ from experiments.delivery import delivery
 from experiments.lifecycle import Kind, State, Verb
 from experiments.models import Experiment
 from experiments.services.designing import require_versions, rollout_arms
-from experiments.services.phases import claim, close_phase, offer_arms, open_phase, release
+from experiments.services.phases import claim, close_phase, give_back, offer_arms, open_phase
 from experiments.services.recording import Deed, doing
 
 Awaiting = Experiment.Awaiting
@@ -176,7 +176,7 @@ def _won(row: Experiment, winner: str) -> int:
 def end(deed: Deed, state: State) -> None:
     row = deed.experiment
     close_phase(deed)
-    release(deed)
+    give_back(deed)
     row.awaiting = Awaiting.NOTHING
     row.ended_at = deed.now
     row.state_reason = deed.reason

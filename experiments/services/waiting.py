@@ -14,7 +14,7 @@ from experiments.services.reviewing import step_approvals_lacking
 LONGEST_WITHOUT_LOOK = timedelta(hours=3)
 
 
-def decision_for(experiment: Experiment, now: datetime) -> Standing:
+def standing_of(experiment: Experiment, now: datetime) -> Standing:
     """What the latest look at the present phase says; a look that is too old says nothing."""
     phase = experiment.phase
     run = AnalysisRun.objects.of(experiment).filter(phase=phase).first() if phase else None
@@ -37,7 +37,7 @@ def plan_advice(experiment: Experiment, now: datetime) -> Advice:
         plan,
         since=experiment.step_since or now,
         now=now,
-        standing=decision_for(experiment, now),
+        standing=standing_of(experiment, now),
         is_at_the_end=is_at_the_end(experiment),
         is_stopped=delivery().is_stopped(experiment.channel, experiment.model),
     )

@@ -1,11 +1,8 @@
 """Experiments over REST: what scripts call, and what two of them at once are told."""
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from threading import Barrier
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from distribution import services as releasing
@@ -89,25 +86,6 @@ def test_a_write_names_the_state_it_was_made_from(people):
     assert ada("GET", "experiments/faster").json()["state"] == "running"
     assert ada("PATCH", "experiments/faster", {"hypothesis": "h"}).status_code == 428
     assert ada("POST", "experiments/faster/overrides", {"unit": "u", "arm": "control"}).status_code == 428
-
-
-def test_of_two_scripts_at_one_state_one_is_told_412(people):
-    running(people)
-    tag = people[0]("GET", "experiments/faster")["ETag"]
-    barrier = Barrier(2)
-
-    def script(who, to_bp):
-        try:
-            connection.ensure_connection()
-            barrier.wait(30)
-            return act(who, "ramp", {"to_bp": to_bp}, tag=tag).status_code
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(2) as pool:
-        codes = list(pool.map(script, people, (300, 400)))
-    assert sorted(codes) == [200, 412]
-    assert AuditEntry.objects.filter(verb="ramp_experiment").count() == 1
 
 
 def test_a_repeated_key_gets_the_same_answer_and_one_entry(people):

@@ -7,13 +7,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
 
+from deploy.cli import experiments as cli_experiments
 from deploy.cli import main
 from distribution import services as releasing
 from experiments import analysis
+from experiments import services as experiment_services
 from experiments.models import AnalysisRun, Experiment
 from experiments.plans import Standing
 from experiments.policy import Action
@@ -95,7 +98,7 @@ def verdict(monkeypatch):
     """What the latest look says of every experiment; the server runs in this process."""
     said = {"standing": Standing(Action.ADVANCE, 5000, ("all is well",))}
     for module in (waiting, reading):
-        monkeypatch.setattr(module, "decision_for", lambda experiment, now: said["standing"])
+        monkeypatch.setattr(module, "standing_of", lambda experiment, now: said["standing"])
     return said
 
 
@@ -107,7 +110,8 @@ def begin(shell, plan="plan.sh"):
 
 
 def test_the_how_to_has_its_scripts():
-    assert set(SCRIPTS) == {"plan.sh", "approve.sh", "ramp.sh", "try.sh", "mend.sh", "approve-again.sh"}
+    ramping = {"plan.sh", "approve.sh", "ramp.sh", "try.sh", "mend.sh", "approve-again.sh"}
+    assert set(SCRIPTS) == {*ramping, "design.sh", "lacking.sh", "holdback.sh"}
 
 
 def test_the_scripts_of_the_how_to_ramp_a_release_to_everybody(shell, verdict):
@@ -129,6 +133,19 @@ def test_the_scripts_of_the_how_to_ramp_a_release_to_everybody(shell, verdict):
     assert experiment.state == "completed"
     assert [phase.percent_bp for phase in experiment.phases.all()] == [100, 500, 2500, 5000, 10_000]
     assert AuditEntry.objects.filter(verb="ramp_experiment", reason="ramp of night-1").count() == 4
+
+
+def test_the_other_scripts_of_the_how_to_run_too(shell):
+    begin(shell)
+    for script, word in (
+        ("design.sh", "careful: draft."),
+        ("lacking.sh", "seconds: 8"),
+        ("holdback.sh", "digits on production: nobody is held back."),
+    ):
+        code, printed = shell(script)
+        assert (code, word in printed) == (0, True), printed
+    careful = Experiment.objects.get(slug="careful")
+    assert (careful.policy["slo_ms"], careful.starts_at, careful.steps.count()) == (50, None, 2)
 
 
 def test_without_a_verdict_the_script_pauses_and_tells_so(shell):
@@ -183,6 +200,49 @@ def test_the_exit_code_of_status_is_the_decision(aerogram, verdict, verb, standi
     found, printed = aerogram("--json rollout status faster --wait --timeout 0")
     assert found == code, printed
     assert json.loads(printed)["state"] in ("running", "halted", "rolled_back")
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        ({"standing": Standing(Action.ADVANCE, 500)}, 0),
+        ({"standing": Standing(Action.HOLD, 500, ("funnel",))}, 10),
+        ({}, 11),
+        ({"verb": "halt"}, 20),
+        ({"verb": "rollback"}, 21),
+    ],
+)
+def test_waiting_ends_with_what_happens_meanwhile(aerogram, verdict, monkeypatch, after, code):
+    """Time is the one thing that is not real here: each pause brings the next event instead."""
+    pauses = iter(range(10))
+    verdict["standing"] = Standing(Action.INCONCLUSIVE, 500)
+    experiment = running(aerogram)
+    said = {"experiment": experiment, "actor": "grace", "now": timezone.now(), "reason": "meanwhile"}
+
+    def pause(_seconds):
+        if next(pauses) == 2:
+            verdict["standing"] = after.get("standing", verdict["standing"])
+            if "verb" in after:
+                getattr(experiment_services, after["verb"])(**said)
+
+    seconds = iter(range(10))
+    monkeypatch.setattr(cli_experiments, "time", SimpleNamespace(sleep=pause, monotonic=lambda: next(seconds)))
+    found, printed = aerogram("rollout status faster --wait --timeout 9 --every 1")
+    assert found == code, printed
+    assert next(pauses) == (3 if after else 8)
+
+
+def test_waiting_ends_when_the_plan_went_on(aerogram, verdict, monkeypatch):
+    verdict["standing"] = Standing(Action.INCONCLUSIVE, 500)
+    experiment = running(aerogram)
+
+    def pause(_seconds):
+        experiment.steps.update(monitored=False)
+        assert experiment_services.advance_due(timezone.now()) == 1
+        experiment.steps.update(monitored=True)
+
+    monkeypatch.setattr(cli_experiments, "time", SimpleNamespace(sleep=pause, monotonic=lambda: 0))
+    assert aerogram("rollout status faster --wait --every 1")[0] == 0
 
 
 def test_another_state_is_a_conflict(aerogram):

@@ -10,7 +10,7 @@ from experiments.funnel import FUNNEL, lost_before
 from experiments.models import AnalysisRun, Experiment, Exposure
 from experiments.policy import Policy
 from experiments.rollups import roll_up
-from experiments.services import decision_for
+from experiments.services import standing_of
 from registry.models import AuditEntry
 from tests.experiments import measured
 from tests.experiments.measured import units
@@ -54,8 +54,8 @@ def test_a_harmless_release_may_advance(of):
     assert (run.verdict, run.units, run.error) == ("advance", 1000, "")
     of.refresh_from_db()
     assert of.state == "running"
-    assert decision_for(of, LATER).verdict == "advance"
-    assert decision_for(of, LATER + timedelta(hours=4)).reasons == ("the last analysis is of 2026-11-22T14:00:00Z",)
+    assert standing_of(of, LATER).verdict == "advance"
+    assert standing_of(of, LATER + timedelta(hours=4)).reasons == ("the last analysis is of 2026-11-22T14:00:00Z",)
     assert run.results["arms"]["treatment"]["funnel"][8] == {
         "stage": "first_inference", "reached": 1000, "failed": 0, "lost": 0
     }  # fmt: skip

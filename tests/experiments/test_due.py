@@ -27,7 +27,7 @@ STEPS = [
 def analysis(monkeypatch):
     """What the latest analysis says, as a test wants it."""
     said = {"standing": Standing(Action.ADVANCE, 100)}
-    monkeypatch.setattr(waiting, "decision_for", lambda experiment, now: said["standing"])
+    monkeypatch.setattr(waiting, "standing_of", lambda experiment, now: said["standing"])
     return said
 
 
@@ -163,20 +163,20 @@ class TestStanding:
         )
 
     def test_none_is_inconclusive(self, lab, rollout):
-        assert services.decision_for(rollout, NOW) == UNKNOWN
+        assert services.standing_of(rollout, NOW) == UNKNOWN
 
     def test_the_last_look_at_the_present_phase_counts(self, lab, rollout):
         self.look(rollout, NOW, "hold")
         self.look(rollout, NOW + timedelta(minutes=1))
-        found = services.decision_for(rollout, NOW + timedelta(minutes=2))
+        found = services.standing_of(rollout, NOW + timedelta(minutes=2))
         assert found == Standing(Action.ADVANCE, 500, ("all is well",), NOW + timedelta(minutes=1))
         lab.do("ramp", rollout, to_bp=2000)
-        assert services.decision_for(rollout, NOW + timedelta(minutes=3)) == UNKNOWN
+        assert services.standing_of(rollout, NOW + timedelta(minutes=3)) == UNKNOWN
 
     def test_one_that_is_old_holds(self, lab, rollout):
         self.look(rollout, NOW)
-        assert services.decision_for(rollout, NOW + timedelta(hours=3)).verdict is Action.ADVANCE
-        found = services.decision_for(rollout, NOW + timedelta(hours=3, seconds=1))
+        assert services.standing_of(rollout, NOW + timedelta(hours=3)).verdict is Action.ADVANCE
+        found = services.standing_of(rollout, NOW + timedelta(hours=3, seconds=1))
         assert (found.verdict, found.reasons) == (Action.HOLD, ("the last analysis is of 2026-11-22T12:00:00Z",))
 
     def test_a_plan_goes_on_by_them(self, lab, rollout):

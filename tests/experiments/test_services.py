@@ -2,6 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import pairwise
+from random import Random
 from threading import Barrier
 
 import pytest
@@ -327,6 +329,35 @@ def test_of_fifty_that_start_at_once_one_gets_the_layer(lab):
     assert Experiment.objects.live().count() == 1
 
 
+def test_of_fifty_ranges_that_are_claimed_at_once_none_overlap_and_none_is_refused_in_vain(lab):
+    chance = Random(20261123)
+    spans = [(first, first + chance.randint(1, 1500)) for first in chance.choices(range(8500), k=50)]
+    experiments = [lab.approved(lab.ab(f"e{index}", layer_range=span)) for index, span in enumerate(spans)]
+    barrier = Barrier(50)
+
+    def attempt(experiment):
+        try:
+            connection.ensure_connection()
+            barrier.wait(60)
+            lab.do("start", experiment)
+        except errors.LayerTaken:
+            return False
+        else:
+            return True
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(50) as pool:
+        started = list(pool.map(attempt, experiments))
+    held = sorted(span for span, is_started in zip(spans, started, strict=True) if is_started)
+    assert all(end <= first for (_, end), (first, _) in pairwise(held))
+    for first, end in (span for span, is_started in zip(spans, started, strict=True) if not is_started):
+        assert any(other < end and first < other_end for other, other_end in held)
+    rows = LayerAllocation.objects.filter(released_at=None).values_list("first_bucket", "end_bucket")
+    assert sorted(rows) == held
+    assert len(held) > 5
+
+
 def test_of_two_at_one_version_one_is_stale(lab):
     experiment = lab.running()
     seen = experiment.row_version
@@ -342,7 +373,7 @@ def test_overrides_name_an_arm_and_keep_no_unit(lab):
     services.set_override(experiment=experiment, unit="my-phone", arm="control", **lab.said())
     row = experiment.overrides.get()
     assert (row.arm, len(row.unit_key)) == ("control", 64)
-    with pytest.raises(errors.DesignRefused, match="expected an arm with a version"):
+    with pytest.raises(errors.DesignRefused, match=r"expected the name of an arm \(treatment, control\), got 'nobody'"):
         services.set_override(experiment=experiment, unit="my-phone", arm="nobody", **lab.said())
     services.clear_override(experiment=experiment, unit_key=row.unit_key, **lab.said())
     with pytest.raises(errors.OverrideNotFound):
@@ -352,14 +383,25 @@ def test_overrides_name_an_arm_and_keep_no_unit(lab):
         services.set_override(experiment=experiment, unit="my-phone", arm="control", **lab.said())
 
 
+def test_no_override_names_the_embedded_model(lab):
+    experiment = lab.running(lab.ab(arms=[{"name": "new", "version": 2}, {"name": "app", "control": True}]))
+    with pytest.raises(errors.DesignRefused, match=r"with a version \(new\), got 'app', which is the model embedded"):
+        services.set_override(experiment=experiment, unit="my-phone", arm="app", **lab.said())
+    assert not experiment.overrides.exists()
+
+
 def test_overrides_and_holdbacks_end_by_themselves(lab):
     experiment = lab.running()
     later = NOW + timedelta(hours=1)
     services.set_override(experiment=experiment, unit="u", arm="control", expires_at=later, **lab.said())
     services.set_holdback(channel=lab.channel, model=lab.model, version=1, until=later, **lab.said())
     assert services.expire_exceptions(NOW) == 0
-    assert services.expire_exceptions(later) == 1
+    assert services.expire_exceptions(later) == 2
+    assert services.expire_exceptions(later) == 0
     assert not experiment.overrides.exists()
+    told = AuditEntry.objects.get(verb="clear_override_of_experiment")
+    assert (told.actor, told.reason, told.after) == ("schedule", "it has expired", services.told(experiment))
+    assert AuditEntry.objects.filter(verb="lift_holdback", actor="schedule").exists()
     with pytest.raises(errors.NotHeldBack):
         services.lift_holdback(channel=lab.channel, model=lab.model, **lab.said())
 
@@ -373,43 +415,3 @@ def test_the_slice_held_back_survives_its_version(lab):
     with pytest.raises(errors.DesignRefused, match="expected 1 to 5000"):
         services.set_holdback(version=1, percent_bp=5001, **told, **lab.said())
     services.lift_holdback(**told, **lab.said())
-
-
-def test_replaying_the_audit_log_rebuilds_every_experiment(lab):
-    from experiments.replaying import rebuild
-
-    first = lab.running(lab.ab("first", layer_range=(0, 4000)))
-    lab.do("ramp", first, to_bp=100)
-    lab.do("halt", first, device_class="everything-else")
-    services.set_override(experiment=first, unit="u", arm="new", **lab.said())
-    lab.do("halt", first)
-    lab.do("resume", first)
-    second = lab.running(lab.ab("second", layer_range=(4000, 10_000)))
-    lab.do("complete", second, winner="new")
-    lab.do("archive", second)
-    lab.approved(lab.ab("third"))
-    rebuilt = rebuild(entry_facts())
-    assert rebuilt == {services.subject(row): services.told(row) for row in Experiment.objects.all()}
-    assert AuditEntry.first_broken() is None
-
-
-def test_a_row_of_the_log_that_was_edited_breaks_the_chain_and_the_replay(lab):
-    from experiments.replaying import LogGap, rebuild
-
-    experiment = lab.running()
-    lab.do("ramp", experiment, to_bp=300)
-    lab.do("ramp", experiment, to_bp=400)
-    forged = AuditEntry.objects.filter(verb="ramp_experiment").order_by("id").first()
-    with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE registry_auditentry DISABLE TRIGGER refuse_change")
-        try:
-            AuditEntry.objects.filter(pk=forged.pk).update(after={**forged.after, "state": "halted"})
-        finally:
-            cursor.execute("ALTER TABLE registry_auditentry ENABLE TRIGGER refuse_change")
-    assert AuditEntry.first_broken() == forged
-    with pytest.raises(LogGap, match="expected the state that the entry before it left"):
-        rebuild(entry_facts())
-
-
-def entry_facts():
-    return AuditEntry.objects.order_by("id").values_list("subject", "before", "after")
