@@ -53,6 +53,19 @@ final class WeightdiffTests: XCTestCase {
         XCTAssertEqual(sizes, [65536, 65536, 65536, 65536, 37856])
     }
 
+    func testGapsOf255HaveNoValue() throws {
+        let gaps: [UInt8] = [255, 2, 255, 255, 1], values: [UInt8] = [6, 10]
+        var target = Data(repeating: 0, count: 770)
+        (target[257], target[769]) = (3, 5)
+        let control: [UInt8] = [2, 0x82, 0x06, 0]
+        let base = Data(count: target.count)
+        let patch = packed(base, target, segments: 1, streams: [0: control, 2: values, 9: gaps])
+        let sha256 = hexadecimal(SHA256.hash(target))
+        var found = Data()
+        try Weightdiff.apply(patch, to: base, sha256: sha256, length: target.count) { found += $0 }
+        XCTAssertEqual(found, target)
+    }
+
     func testADamagedPatchNeverMakesAnotherFile() throws {
         let members = try Vectors.members("patches")
         let base = try members.base64("base")
