@@ -2,7 +2,7 @@
 
 Every share is of the units assigned, also of those that never got the new version: whoever compares only devices that
 activated compares survivors. Phases are compared within themselves and then combined, so that a changed split is no
-effect. Only phases that compare the same versions are combined.
+effect: shares by the size of the phases, means by their precision. Only phases of the same versions are combined.
 
 | guardrail    | measured on                                                                             |
 |--------------|-----------------------------------------------------------------------------------------|
@@ -26,7 +26,7 @@ from experiments.funnel import FUNNEL
 from experiments.policy import Evidence, Finding, Guardrail, Measure, Policy, tripped_classes
 from experiments.statistics import rare, sequences
 from experiments.statistics.balance import Balance, balance, drill_down
-from experiments.statistics.combining import heterogeneity, inverse_variance, pool_small
+from experiments.statistics.combining import heterogeneity, inverse_variance, pool_small, size_weighted
 from experiments.statistics.estimates import (
     Estimate,
     Interval,
@@ -35,7 +35,6 @@ from experiments.statistics.estimates import (
     cuped_where_known,
     difference,
     newcombe,
-    share_difference,
     welch,
 )
 from experiments.statistics.multiplicity import benjamini_hochberg, holm, split_alpha
@@ -190,7 +189,7 @@ def _finding(
         strata = [rare.Counts(round(t.total), round(c.total), t.n, c.n) for t, c in pairs]
         whole = _sum_counts(strata)
         return Finding(rule.name, whole.ratio, rare.lower_bound(strata, alpha), whole.events > 0, *facts)
-    estimate = inverse_variance([_difference(t, c, is_share=is_share) for t, c in pairs])
+    estimate = _combined(pairs, is_share=is_share)
     bound = sequences.lower_bound(estimate, alpha, 2 * policy.planned_units)
     return Finding(rule.name, estimate.value, bound, _is_enough(pairs, is_share=is_share), *facts)
 
@@ -311,11 +310,11 @@ def _told_metric(counted: Counted, policy: Policy, rule: Guardrail, arm: str, cl
 def _estimate(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> Estimate:
     """Points of a share, a rare event's too, or log of a ratio: combined over phases."""
     is_share = rule.measure is not Measure.LOG_MEAN
-    return inverse_variance([_difference(*pair, is_share=is_share) for pair in _pairs(counted, rule, arm, classes)])
+    return _combined(_pairs(counted, rule, arm, classes), is_share=is_share)
 
 
-def _difference(treatment: Moments, control: Moments, *, is_share: bool) -> Estimate:
-    return share_difference(treatment, control) if is_share else difference(treatment, control)
+def _combined(pairs: Sequence[Pair], *, is_share: bool) -> Estimate:
+    return size_weighted(pairs) if is_share else inverse_variance([difference(*pair) for pair in pairs])
 
 
 def _tiers(counted: Counted, policy: Policy, arm: str, classes: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -382,7 +381,7 @@ def _fixed(pairs: Sequence[Pair], rule: Guardrail) -> Interval:
     is_share = rule.measure is not Measure.LOG_MEAN
     if len(pairs) == 1:
         return newcombe(*pairs[0]) if is_share else welch(*pairs[0])
-    combined = inverse_variance([_difference(*pair, is_share=is_share) for pair in pairs])
+    combined = _combined(pairs, is_share=is_share)
     if combined.standard_error in (0.0, inf):
         return Interval(combined.value, -inf, inf, 1.0)
     half = NormalDist().inv_cdf(0.975) * combined.standard_error

@@ -8,7 +8,7 @@ from math import inf, sqrt
 
 from scipy import special
 
-from experiments.statistics.estimates import Estimate
+from experiments.statistics.estimates import Estimate, Moments, share_difference
 
 OTHER_TIER = "other"
 
@@ -38,6 +38,22 @@ def inverse_variance(estimates: Sequence[Estimate]) -> Estimate:
     weights = [each.standard_error**-2 for each in usable]
     value = sum(weight * each.value for weight, each in zip(weights, usable, strict=True)) / sum(weights)
     return Estimate(value, sqrt(1 / sum(weights)), n)
+
+
+def size_weighted(pairs: Sequence[tuple[Moments, Moments]]) -> Estimate:
+    """Difference of shares, treatment minus control, over (treatment, control) of each phase: Mantel and Haenszel's.
+
+    Weights are n_t n_c / (n_t + n_c), as Greenland and Robins have them for risk differences, Biometrics 41 (1985) 55.
+    Not 1 / variance: a phase in which nothing happened yet has hardly any, and would outweigh all harm before it.
+    """
+    n = sum(treatment.n + control.n for treatment, control in pairs)
+    both = [(t, c, t.n * c.n / (t.n + c.n)) for t, c in pairs if t.n and c.n]
+    whole = sum(weight for *_, weight in both)
+    if not whole:
+        return Estimate(0.0, inf, n)
+    found = [(share_difference(treatment, control), weight / whole) for treatment, control, weight in both]
+    error = sqrt(sum((weight * each.standard_error) ** 2 for each, weight in found))
+    return Estimate(sum(weight * each.value for each, weight in found), error, n)
 
 
 def heterogeneity(estimates: Sequence[Estimate]) -> Heterogeneity:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.statistics.combining import heterogeneity, inverse_variance, pool_small
-from experiments.statistics.estimates import Estimate, Moments, difference
+from experiments.statistics.combining import heterogeneity, inverse_variance, pool_small, size_weighted
+from experiments.statistics.estimates import Estimate, Moments, difference, share_difference
 from experiments.statistics.multiplicity import benjamini_hochberg, holm, split_alpha
 from experiments.statistics.planning import Demand, detectable_mean_shift, detectable_share, units_per_arm
 
@@ -70,6 +70,27 @@ def test_a_changed_split_makes_no_effect_when_phases_are_combined():
     combined = inverse_variance([difference(*phase) for phase in arms])
     assert pooled.value > 0.04
     assert combined.value == pytest.approx(0, abs=1e-12)
+
+
+def test_a_phase_in_which_nothing_happened_yet_does_not_outweigh_the_one_before():
+    """One in ten of 600 failed, and nobody of the next step's 1 500 so far: 60 of 2 100 are still a harm."""
+    phases = [((600, 60), (600, 0)), ((1500, 0), (1500, 0))]
+    pairs = [(Moments.of_share(*treatment), Moments.of_share(*control)) for treatment, control in phases]
+    combined = size_weighted(pairs)
+    assert combined.value == pytest.approx(60 / 2100)
+    assert combined.value > 4 * combined.standard_error > 0
+    assert inverse_variance([share_difference(*pair) for pair in pairs]).value < 0.001, "which is why it is not used"
+
+
+def test_shares_are_combined_within_their_phases_and_by_size():
+    phases = [((1_000, 10), (9_000, 90)), ((5_000, 500), (5_000, 500))]
+    pairs = [(Moments.of_share(*treatment), Moments.of_share(*control)) for treatment, control in phases]
+    assert size_weighted(pairs).value == pytest.approx(0, abs=1e-12)
+    assert size_weighted(pairs[:1]) == share_difference(*pairs[0])
+    nobody = (Moments.of_share(500, 5), Moments.of_share(0, 0))
+    assert size_weighted([nobody]).standard_error == inf
+    with_nobody = size_weighted([pairs[0], nobody])
+    assert (with_nobody.value, with_nobody.n) == (0, 10_500)
 
 
 def test_small_classes_join_their_tier():
