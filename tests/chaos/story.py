@@ -161,10 +161,10 @@ class Story:
             if decision["reason"] == "rollout_treatment" and device.unit not in self._forgers
         ][:number]
         assert len(told) == number
-        for device in told:
-            self._forgers.add(device.unit)
-            self.fleet.report(device, forged_refusal(FORGED, NEW))
+        self._forgers |= {device.unit for device in told}
         self.note(f"{number} units say that files are not genuine", f"{len(self._forgers)} by now", FORGED)
+        for device in told:
+            self.fleet.report(device, forged_refusal(FORGED, NEW))
 
     def visit(self, why: str) -> None:
         before = Counter({name: getattr(self.fleet.tally, name) for name in ("polls", "unchanged", "events")})
