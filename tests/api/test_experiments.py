@@ -297,7 +297,7 @@ def test_how_many_units_a_holdback_would_hold(people):
     wider = ada("PUT", f"{path}?validate_only=true", body | {"percent_bp": 3000}, If_Match="*").json()["preview"]
     assert (wider["buckets_moved"], wider["units_moved"] < 50) == (500, True)
     other = ada("PUT", f"{path}?validate_only=true", body | {"version": 2}, If_Match="*").json()["preview"]
-    assert other["units_moved"] == preview["units_moved"]
+    assert other["units_moved"] == pytest.approx(100, abs=35)  # of the slice that was made; the tried one was another
 
 
 def test_what_a_plan_would_see(people):
