@@ -53,6 +53,8 @@ class FrozenPhase:
 
     key: int
     experiment: int
+    slug: str
+    number: int
     channel: str
     opened_at: datetime
     closed_at: datetime | None

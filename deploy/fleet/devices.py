@@ -102,7 +102,7 @@ class Device:
             return
         held.assigned = told
         subject = _subject(app.model, version, decision.get("variant"))
-        yield _event("assigned", subject)
+        yield _event("assigned", subject, experiment=decision.get("experiment"), phase=decision.get("phase") or 0)
         if version is not None and has_manifest and version != held.version:
             yield from self._install(app, held, subject)
         if not held.is_lost:

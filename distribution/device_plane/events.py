@@ -210,6 +210,8 @@ def check_event(event: object, sent_at: datetime) -> dict[str, Any]:
     optional = {
         "version": _integer(event, "version", LARGEST_VERSION),
         "variant": _optional_text(event, "variant", NAME),
+        "experiment": _optional_text(event, "experiment", NAME),
+        "phase": _integer(event, "phase", LARGEST_VERSION),
         "ms": _integer(event, "ms"),
         "bytes": _integer(event, "bytes"),
         "error": _read_error(event),

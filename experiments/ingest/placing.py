@@ -132,6 +132,8 @@ def _frozen(row: Phase, classes: ClassIndex) -> FrozenPhase:
     return FrozenPhase(
         key=row.pk,
         experiment=experiment.pk,
+        slug=experiment.slug,
+        number=row.number,
         channel=experiment.channel.slug,
         opened_at=row.opened_at,
         closed_at=row.closed_at,

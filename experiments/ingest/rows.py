@@ -123,7 +123,7 @@ def _marks(event: Mapping[str, Any], placement: Placement | None) -> str:
     has_failed = event["outcome"] == "failed"
     is_crash = stage == "rollback" or (has_failed and error == CRASH_CODE)
     flags = (
-        not has_failed and rank == 0 and version == placement.arm.version,
+        not has_failed and rank == 0 and version == placement.arm.version and _is_told_of(event, placement.phase),
         is_crash,
         has_failed and stage in LOADING_STAGES and not is_crash,
         is_fallback,
@@ -131,6 +131,16 @@ def _marks(event: Mapping[str, Any], placement: Placement | None) -> str:
     )
     marks = "\t".join("t" if flag else "f" for flag in flags)
     return f"{head}\t{-1 if has_failed else rank}\t{rank if has_failed else -1}\t{marks}"
+
+
+def _is_told_of(event: Mapping[str, Any], phase: FrozenPhase) -> bool:
+    """Whether the decision that is reported was one of this phase; True from an SDK that does not say.
+
+    A phase is open here before devices are told of it. Who polls in between runs the current release, which is the
+    control's version: counted, each of them would be a unit of the control without its counterpart.
+    """
+    told: int | None = event.get("phase")
+    return told is None or (told, event.get("experiment")) == (phase.number, phase.slug)
 
 
 def _skew(sent_at: str | None, received_at: datetime) -> timedelta:

@@ -60,6 +60,23 @@ def test_an_assignment_to_another_version_is_none(of, event_stream, ingested):
     assert (row.assigned_at, row.reached) == (None, -1)
 
 
+def test_an_assignment_by_another_decision_than_the_phases_is_none(of, event_stream, ingested):
+    """Before a phase is served, its control's future units are told the same version by the current release."""
+    said = {
+        "of no phase": {"phase": 0},
+        "of an earlier phase": {"phase": of.phase.number + 1, "experiment": of.slug},
+        "of another experiment": {"phase": of.phase.number, "experiment": "other"},
+        "of this one": {"phase": of.phase.number, "experiment": of.slug},
+        "not said": {},
+    }
+    told = dict(zip(said, units(of, "control", len(said)), strict=True))
+    for name, unit in told.items():
+        report(event_stream, unit, event("assigned", version=1, **said[name]))
+    ingested()
+    counted = set(Exposure.objects.filter(assigned_at__isnull=False).values_list("unit", flat=True))
+    assert counted == {told["of this one"], told["not said"]}
+
+
 def test_who_takes_no_part_leaves_no_trace(of, event_stream, ingested):
     version = of.model.versions.get(number=1)
     holdback = Holdback.objects.create(channel=of.channel, model=of.model, version=version, percent_bp=5000)

@@ -86,4 +86,12 @@ def test_assignment_is_reported_once_per_decision(simulator, client, installed):
     for phase in (1, 1, 2):
         entry["decision"] |= {"experiment": "digits-v4", "phase": phase, "arm": "control"}
         client.update(["digits"])
-    assert [event["stage"] for event in client.pending_events()] == ["assigned", "assigned"]
+    told = [(event["stage"], event["experiment"], event["phase"]) for event in client.pending_events()]
+    assert told == [("assigned", "digits-v4", 1), ("assigned", "digits-v4", 2)]
+
+
+def test_assignment_by_no_experiment_says_so(simulator, client, installed):
+    simulator.answer("digits", None, reason="no_compatible_variant")
+    client.update(["digits"])
+    (event,) = client.pending_events()
+    assert (event["stage"], event["phase"], "experiment" in event) == ("assigned", 0, False)

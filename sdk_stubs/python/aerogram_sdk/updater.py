@@ -269,7 +269,8 @@ class UpdateRun:
         decision = self._decision(model)
         assigned = digest_of([decision.get(name) for name in ("reason", "experiment", "phase", "arm", "version")])
         if assigned != record.assigned:
-            self._events.record("assigned", "ok", self._subject(model))
+            told = {"experiment": decision.get("experiment"), "phase": decision.get("phase") or 0}
+            self._events.record("assigned", "ok", self._subject(model), **told)
             with self._store.changing() as state:
                 state.model(model).assigned = assigned
 

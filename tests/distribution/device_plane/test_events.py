@@ -102,6 +102,8 @@ def test_the_channel_of_a_batch_goes_along(device, sink, said, kept):
         ({"version": "4"}, "invalid_version"),
         ({"version": 4.5}, "invalid_version"),
         ({"variant": "<x>"}, "invalid_variant"),
+        ({"experiment": "<x>"}, "invalid_experiment"),
+        ({"phase": -1}, "invalid_phase"),
         ({"ms": -1}, "invalid_ms"),
         ({"ms": True}, "invalid_ms"),
         ({"bytes": 2**60}, "invalid_bytes"),
