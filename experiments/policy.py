@@ -26,10 +26,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from math import log
+from math import expm1, log
 from typing import Any, NamedTuple
 
 DAY_SECONDS = 86_400.0
+_MOST_LOG = 20.0
 
 
 class Action(StrEnum):
@@ -268,10 +269,11 @@ def _told(rule: Guardrail, finding: Finding, times: str = "") -> str:
     if rule.measure is Measure.RATIO:
         numbers = f"{finding.harm:.2f} times the control's, at least {finding.bound:.2f}; above{times} the margin of "
         return f"{_name(rule, finding)}: {numbers}{rule.margin:g}"
-    scale = 100.0
-    unit = "points" if rule.measure is Measure.SHARE else "log points"
-    numbers = f"{finding.harm * scale:+.2f} {unit}, at least {finding.bound * scale:+.2f}; above{times} the margin of "
-    return f"{_name(rule, finding)}: {numbers}{rule.margin * scale:.2f}"
+    if rule.measure is Measure.SHARE:
+        numbers = f"{finding.harm * 100:+.2f} points, at least {finding.bound * 100:+.2f}; above{times} the margin of "
+        return f"{_name(rule, finding)}: {numbers}{rule.margin * 100:.2f}"
+    harm, bound, margin = (expm1(min(each, _MOST_LOG)) for each in (finding.harm, finding.bound, rule.margin))
+    return f"{_name(rule, finding)}: {harm:+.1%}, at least {bound:+.1%}; above{times} the margin of {margin:.1%}"
 
 
 def _name(rule: Guardrail, finding: Finding) -> str:

@@ -79,6 +79,11 @@ def effect(measure: str, value: float | None) -> str:
     return harm(Measure.SHARE if measure == Measure.RATIO else measure, value)
 
 
+def between(measure: str, low: float, high: float) -> str:
+    """`−0.1 … +0.4 points`."""
+    return f"{effect(measure, low).split()[0]} … {effect(measure, high)}"
+
+
 def _relative(log_ratio: float) -> float:
     return exp(max(-_MOST_LOG, min(log_ratio, _MOST_LOG))) - 1
 

@@ -276,7 +276,12 @@ def _print_results(slug: str, run: dict[str, Any]) -> None:
     for metric in run["results"].get("metrics", ()):
         bound = "too little data" if not metric["is_enough"] else _number(metric["bound"])
         metrics.add_row(f"{metric['name']}, {metric['arm']}", _number(metric["harm"]), bound, _number(metric["margin"]))
-    for table in (funnel, metrics):
+    final = Table("at the end", "difference", "95 % interval", "p, adjusted")
+    for row in run["results"].get("final", ()):
+        low, high = (_number(end) for end in row["interval"])
+        adjusted = _number(row["adjusted_p_value"])
+        final.add_row(f"{row['name']}, {row['arm']}", _number(row["difference"]), f"{low} … {high}", adjusted)
+    for table in (funnel, metrics, final):
         if table.row_count:
             console.print(table)
 

@@ -147,6 +147,36 @@ def split_standing(run: AnalysisRun, policy: Policy) -> tuple[str, str]:
     return "as planned", "good"
 
 
+# -- one read, at the planned end
+
+
+def final_rows(run: AnalysisRun, policy: Policy) -> list[dict[str, Any]]:
+    """Primaries first. Without an interval nothing can be said yet."""
+    measures = {rule.name: rule.measure for rule in policy.guardrails}
+    told = [each for each in run.results.get("final", ()) if each["name"] in measures]
+    several = len({each["arm"] for each in told}) > 1
+    rows = [_final(each, measures[each["name"]], several) for each in told]
+    return sorted(rows, key=lambda row: not row["is_primary"])
+
+
+def _final(told: Mapping[str, Any], measure: Measure, several: bool) -> dict[str, Any]:  # noqa: FBT001
+    low, high = told["interval"]
+    cuped = told.get("cuped")
+    return {
+        "name": told["name"].replace("_", " "),
+        "arm": told["arm"] if several else "",
+        "is_primary": told["is_primary"],
+        "difference": "–" if low is None else words.effect(measure, told["difference"]),
+        "interval": "" if low is None or high is None else words.between(measure, low, high),
+        "p_value": told["p_value"],
+        "adjusted_p_value": told["adjusted_p_value"],
+        "cuped": cuped and cuped["variance_reduction"] > 0 and {
+            **cuped,
+            "plain": words.effect(measure, cuped["plain_difference"]),
+        },
+    }  # fmt: skip
+
+
 # -- device classes
 
 
@@ -206,8 +236,7 @@ def _cells(of_arm: Sequence[Mapping[str, Any]], name: str) -> Iterator[dict[str,
         yield {
             "label": label,
             "effect": words.effect(measure, told["difference"]),
-            "half": f"{words.effect(measure, told['difference'] - half).split()[0]} … "
-            f"{words.effect(measure, told['difference'] + half)}",
+            "half": words.between(measure, told["difference"] - half, told["difference"] + half),
         }
 
 

@@ -91,6 +91,7 @@ def _measured(row: Experiment, events: Sequence[Event]) -> dict[str, Any]:
         "splits": panels.splits(run),
         "split_standing": panels.split_standing(run, policy),
         "srm": run.results.get("srm"),
+        "final": panels.final_rows(run, policy),
         "class_tables": panels.class_tables(run, row.halted_classes),
     }
 

@@ -191,6 +191,31 @@ def test_the_funnel_the_split_and_the_classes_are_told_as_they_are_stored(root, 
             assert cell.startswith(words.effect(metric["measure"], told["difference"])), (name, metric["name"])
 
 
+def test_the_read_at_the_end_is_told_as_it_is_stored(root, lived):
+    final = AnalysisRun.objects.of(lived).first().results["final"]
+    shown = {row[0]: row for row in rows_of(page_of(root, lived)) if row[1:2] in (["primary"], ["secondary"])}
+    measures = {rule.name: rule.measure for rule in DEFAULT_GUARDRAILS}
+    assert len(final) == len(shown) == len(measures)
+    for told in final:
+        row = shown[told["name"].replace("_", " ")]
+        assert row[1] == ("primary" if told["is_primary"] else "secondary")
+        if None not in told["interval"]:
+            assert row[2] == words.effect(measures[told["name"]], told["difference"])
+            assert row[3] == words.between(measures[told["name"]], *told["interval"])
+        assert row[4:] == [f"{told[name]:.3g}" for name in ("p_value", "adjusted_p_value")]
+    assert any(None not in told["interval"] for told in final)
+
+
+def test_what_units_measured_before_is_told_beside_what_it_adjusts():
+    cuped = {"variance_reduction": 0.38, "units": 412, "plain_difference": log(1.031), "plain_interval": [0.0, 0.1]}
+    told = {"name": "latency", "arm": "treatment", "is_primary": False, "difference": log(1.02), "cuped": cuped,
+            "interval": [log(0.99), log(1.05)], "p_value": 0.2, "adjusted_p_value": 0.4}  # fmt: skip
+    (row,) = panels.final_rows(AnalysisRun(results={"final": [told]}), Policy())
+    assert (row["difference"], row["interval"], row["cuped"]["plain"]) == ("+2.0 %", "−1.0 … +5.0 %", "+3.1 %")
+    told["cuped"] = cuped | {"variance_reduction": 0.0}
+    assert not panels.final_rows(AnalysisRun(results={"final": [told]}), Policy())[0]["cuped"]
+
+
 def test_a_mismatch_is_told_with_its_suspects():
     run = AnalysisRun(results={"srm": {"p_value": 1e-5, "factor": 40.0, "counts": {"a": 60, "b": 40}, "suspects": [],
                                        "shares": {"a": 0.25, "b": 0.25}}})  # fmt: skip

@@ -122,6 +122,14 @@ def test_the_worst_wins_and_all_is_told():
     assert verdict.reasons[3].endswith("most in os 14")
 
 
+def test_harm_is_told_in_the_unit_of_its_margin():
+    harmed = [Finding("latency", log(1.18), log(1.12), True, 900), Finding("funnel", 0.031, 0.024, True, 900, 40)]
+    assert judge(Evidence(harmed), READY, POLICY).reasons == (
+        "latency: +18.0%, at least +12.0%; above the margin of 10.0%",
+        "funnel: +3.10 points, at least +2.40; above the margin of 2.00",
+    )
+
+
 def test_a_step_that_is_not_monitored_passes_over_holds_and_sample_but_not_over_a_stop():
     unmonitored = replace(READY, is_monitored=False, units=0)
     assert judge(Evidence([above("funnel")], silent_seconds=30 * HOUR), unmonitored, POLICY).action == "advance"
