@@ -219,6 +219,7 @@ SPECTACULAR_SETTINGS = {
         "JobStateEnum": "registry.models.JobState",
         "ReleaseStateEnum": "distribution.models.Release.State",
         "ExperimentStateEnum": "experiments.api.serializers.STATES",
+        "VerdictEnum": "experiments.api.serializers.VERDICTS",
         "DeliveryStateEnum": "registry.models.WebhookDelivery.State",
     },
 }

@@ -15,6 +15,7 @@ from registry.models.applications import slug_validator
 
 KINDS = [kind.value for kind in Kind]
 STATES = [state.value for state in State]
+VERDICTS = [action.value for action in Action]
 LONGEST_HOLD = 366 * 86_400
 MOST_PHASES = 1_000_000
 MOST_MIN_UNITS = 100_000_000
@@ -266,9 +267,7 @@ class LackingSerializer(serializers.Serializer[Any]):
 
     seconds = serializers.IntegerField(help_text="Of the step's time.")
     units = serializers.IntegerField(help_text="In the smallest arm.")
-    verdict = serializers.ChoiceField(
-        choices=[action.value for action in Action], allow_null=True, help_text="The one that is in the way."
-    )
+    verdict = serializers.ChoiceField(choices=VERDICTS, allow_null=True, help_text="The one that is in the way.")
     approvals = serializers.IntegerField(help_text="Of other people, to leave the step.")
     step = serializers.BooleanField(help_text="No step follows.")
     is_stopped = serializers.BooleanField(help_text="By a kill switch.")
@@ -285,7 +284,7 @@ class StatusSerializer(serializers.Serializer[Any]):
     step = serializers.IntegerField(allow_null=True)
     steps = serializers.IntegerField()
     step_since = serializers.DateTimeField(allow_null=True)
-    decision = serializers.ChoiceField(choices=[action.value for action in Action])
+    decision = serializers.ChoiceField(choices=VERDICTS)
     reasons = serializers.ListField(child=serializers.CharField())
     lacking = LackingSerializer(allow_null=True, help_text="Before the plan goes on; null while it does not run.")
     analysed_at = serializers.DateTimeField(allow_null=True)

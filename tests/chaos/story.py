@@ -14,7 +14,7 @@ The class is a quarter of the fleet: a rule that looks at everybody sees 3 % aga
 guardrail at these numbers (evidence of 7 at the most, 40 are needed), while within the class it is plain (thousands, of
 which 120 are needed) well before the step's sample is there. Faults are planted evenly, so that each run has the same
 counts of them; what chance does to the rules is for the simulations in tests/experiments. Chance has one part left: a
-split of units as skewed as one in a thousand is holds a rollout, rightly, and would fail the story.
+split of units as skewed as one in a thousand is holds a rollout, rightly. Such a story is told once more.
 """
 
 from __future__ import annotations
@@ -117,6 +117,11 @@ class Story:
     def note(self, what: str, why: str = "", model: str = "", who: str = "the fleet") -> None:
         self.notes.append(Line(datetime.now(UTC), model, who, what, why))
         self.say(f"{self.notes[-1].at:%H:%M:%S}  {model:9} {who}: {what}{' – ' if why else ''}{why}")
+
+    def is_held_by_chance(self) -> bool:
+        """Whether a look warned of a skewed split. A fault that skews splits does so in the next story, too."""
+        reasons = [reason for model in MODELS for look in self.looks(model) for reason in look["reasons"]]
+        return any(reason.startswith("sample ratio mismatch: p ") for reason in reasons)
 
     # -- telling
 

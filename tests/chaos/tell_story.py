@@ -8,16 +8,11 @@ import click
 from deploy.dev import services
 from tests.chaos.story import Story
 from tests.chaos.story_checks import CHECKS
-from tests.chaos.story_stage import stage
-from tests.chaos.story_timeline import printed
+from tests.chaos.story_stage import told_story
 
 
 def main() -> None:
-    with services.throwaway_folder() as folder, stage(folder, say=click.echo) as story:
-        try:
-            story.tell()
-        finally:
-            click.echo("\n".join(["", "Timeline", *printed(story.timeline())]))
+    with services.throwaway_folder() as folder, told_story(folder, say=click.echo) as story:
         wrong = [check.__name__ for check in CHECKS if not _holds(check, story)]
     sys.exit(f"not as it must be: {', '.join(wrong)}" if wrong else 0)
 

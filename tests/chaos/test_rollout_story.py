@@ -1,7 +1,6 @@
 """One running system, four rollouts, no hand on it: `tests.chaos.story` tells it once, each check looks at its end."""
 
 import sys
-import time
 from importlib.util import find_spec
 
 import pytest
@@ -11,8 +10,7 @@ pytest.register_assert_rewrite("tests.chaos.story_checks")
 from deploy.dev import services  # noqa: E402
 from tests.chaos.conftest import _EMBEDDED, _NOT_INHERITED  # noqa: E402
 from tests.chaos.story_checks import CHECKS  # noqa: E402
-from tests.chaos.story_stage import stage  # noqa: E402
-from tests.chaos.story_timeline import printed  # noqa: E402
+from tests.chaos.story_stage import told_story  # noqa: E402
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
 
@@ -26,13 +24,7 @@ def story(request):
     with pytest.MonkeyPatch.context() as environment, services.throwaway_folder() as folder:
         for name in _NOT_INHERITED:
             environment.delenv(name, raising=False)
-        with stage(folder) as told:
-            began = time.monotonic()
-            try:
-                told.tell()
-            finally:
-                sys.stdout.write("\n".join(printed(told.timeline())))  # pytest shows it when something failed
-            told.seconds = time.monotonic() - began
+        with told_story(folder, lambda line: sys.stdout.write(f"{line}\n")) as told:  # shown when something failed
             yield told
 
 

@@ -405,6 +405,7 @@ EVERY_VERB = [
     "holdback list",
     "layer list",
     "layer map digits",
+    "unit forget u",
 ]
 
 
