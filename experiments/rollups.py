@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import log
 from typing import Any
 
@@ -11,6 +11,8 @@ from django.db import connection, transaction
 from experiments.funnel import ACTIVATED, COMPLETE, DEADLINE, DEADLINE_AFTER_ACTIVATION, FUNNEL, OFFERED
 from experiments.models import Phase
 
+# The skew of a device's clock is known to a second or so, anew for each batch.
+CLOCK_ERROR = timedelta(minutes=1)
 _RANKS = range(len(FUNNEL))
 _REACHED = ", ".join(f"count(*) FILTER (WHERE is_assigned AND reached >= {rank})" for rank in _RANKS)
 _FAILED = ", ".join(f"count(*) FILTER (WHERE is_assigned AND failed = {rank} AND failed > reached)" for rank in _RANKS)
@@ -24,9 +26,9 @@ INSERT INTO experiments_metricrollup (
 )
 SELECT phase_id, arm, device_class, day, count(*) FILTER (WHERE is_assigned),
     ARRAY[{_REACHED}], ARRAY[{_FAILED}], ARRAY[{_LOST}],
-    count(*) FILTER (WHERE is_assigned AND crashed_at IS NOT NULL),
-    count(*) FILTER (WHERE is_assigned AND load_failed_at IS NOT NULL),
-    count(*) FILTER (WHERE is_assigned AND fell_back_at IS NOT NULL),
+    count(*) FILTER (WHERE is_assigned AND crashed_at >= counts_from),
+    count(*) FILTER (WHERE is_assigned AND load_failed_at >= counts_from),
+    count(*) FILTER (WHERE is_assigned AND fell_back_at >= counts_from),
     count(*) FILTER (WHERE integrity_at IS NOT NULL),
     count(log_p95) FILTER (WHERE is_assigned), coalesce(sum(log_p95) FILTER (WHERE is_assigned), 0),
     coalesce(sum(log_p95 * log_p95) FILTER (WHERE is_assigned), 0),
@@ -38,7 +40,7 @@ SELECT phase_id, arm, device_class, day, count(*) FILTER (WHERE is_assigned),
     count(*) FILTER (WHERE is_assigned AND log_p95 > %(log_slo)s),
     experiments_sum_counts(histogram) FILTER (WHERE is_assigned AND histogram <> '{{}}'), max(heard_at)
 FROM (
-    SELECT *, assigned_at IS NOT NULL AS is_assigned,
+    SELECT *, assigned_at IS NOT NULL AS is_assigned, assigned_at - %(clock)s AS counts_from,
         assigned_at IS NOT NULL AND log_p95 IS NOT NULL AND before_log_p95 IS NOT NULL AS is_paired,
         CASE WHEN reached BETWEEN {OFFERED} AND {COMPLETE - 1} AND failed <= reached AND %(now)s - progressed_at >
             CASE WHEN reached = {ACTIVATED} THEN %(long)s ELSE %(short)s END
@@ -55,6 +57,7 @@ def roll_up(phase: Phase, now: datetime, *, slo_ms: float) -> None:
         "phase": phase.pk,
         "now": now,
         "log_slo": log(slo_ms * 1000),
+        "clock": CLOCK_ERROR,
         "short": DEADLINE,
         "long": DEADLINE_AFTER_ACTIVATION,
     }

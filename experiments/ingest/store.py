@@ -34,8 +34,8 @@ WITH outcome AS (
         (min(at) AT TIME ZONE 'UTC')::date AS day,
         min(at) FILTER (WHERE is_assigned) AS assigned_at,
         max(reached) AS reached, max(at) FILTER (WHERE reached >= 0) AS progressed_at, max(failed) AS failed,
-        min(at) FILTER (WHERE is_crash) AS crashed_at, min(at) FILTER (WHERE is_load_failure) AS load_failed_at,
-        min(at) FILTER (WHERE is_fallback) AS fell_back_at, min(at) FILTER (WHERE is_integrity) AS integrity_at,
+        max(at) FILTER (WHERE is_crash) AS crashed_at, max(at) FILTER (WHERE is_load_failure) AS load_failed_at,
+        max(at) FILTER (WHERE is_fallback) AS fell_back_at, min(at) FILTER (WHERE is_integrity) AS integrity_at,
         max(at) AS heard_at,
         experiments_sum_counts(histogram) FILTER (WHERE histogram IS NOT NULL AND stage = 'inference') AS histogram
     FROM arriving WHERE phase_id IS NOT NULL GROUP BY phase_id, unit
@@ -53,9 +53,9 @@ ON CONFLICT (phase_id, unit) DO UPDATE SET
     reached = greatest(known.reached, excluded.reached),
     progressed_at = greatest(known.progressed_at, excluded.progressed_at),
     failed = greatest(known.failed, excluded.failed),
-    crashed_at = least(known.crashed_at, excluded.crashed_at),
-    load_failed_at = least(known.load_failed_at, excluded.load_failed_at),
-    fell_back_at = least(known.fell_back_at, excluded.fell_back_at),
+    crashed_at = greatest(known.crashed_at, excluded.crashed_at),
+    load_failed_at = greatest(known.load_failed_at, excluded.load_failed_at),
+    fell_back_at = greatest(known.fell_back_at, excluded.fell_back_at),
     integrity_at = least(known.integrity_at, excluded.integrity_at),
     heard_at = greatest(known.heard_at, excluded.heard_at),
     histogram = CASE WHEN excluded.histogram = '{}' THEN known.histogram

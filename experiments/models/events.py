@@ -61,8 +61,10 @@ class Exposure(models.Model):
     """What became of one unit in one phase. Written by the ingester alone, in the transaction that stores the events.
 
     `reached` and `failed` are ranks of `experiments.funnel`, -1: none. The day a unit is counted under is the one it
-    was first heard of, so that the days of a phase add up. `log_p95` is of µs, over all its inferences in the phase;
-    `before_log_p95` the same before the experiment began, once it was looked for (`experiments.before_values`).
+    was first heard of, so that the days of a phase add up. `crashed_at`, `load_failed_at` and `fell_back_at` are the
+    last time: what was before `assigned_at` is not counted, since only the control's version ran then. `log_p95` is of
+    µs, over all its inferences in the phase; `before_log_p95` the same before the experiment began, once it was looked
+    for (`experiments.before_values`).
     """
 
     phase = models.ForeignKey(Phase, models.DO_NOTHING, related_name="exposures", db_constraint=False, db_index=False)

@@ -10,7 +10,8 @@ from django.db import connection
 
 from experiments import ingest
 from experiments.delivery import delivery
-from experiments.models import DeviceEvent, Exposure, Holdback, Override
+from experiments.models import DeviceEvent, Exposure, Holdback, MetricRollup, Override
+from experiments.rollups import roll_up
 from experiments.statistics.latency import BINS, log_quantiles
 from tests.experiments import measured
 from tests.experiments.measured import event, passed, report, units
@@ -143,6 +144,21 @@ def test_what_counts_as_what(of, event_stream, ingested, events, expected):
     for name, value in expected.items():
         found = getattr(row, name)
         assert found == value or (found is not None) is value, name
+
+
+def test_what_fails_before_the_assignment_is_not_counted(of, event_stream, ingested):
+    """Until a unit polls, the control's version runs in both arms, and its events would count in one."""
+    early, late, both, close = units(of, "control", 4)
+    crash = {"stage": "compile", "outcome": "failed", "version": 1, "error": "load_crashed"}
+    told, before, after = (NOW + timedelta(hours=hours) for hours in (1, 0.5, 1.5))
+    for unit, *moments in ((early, before), (late, after), (both, after, before), (close, told - timedelta(seconds=5))):
+        report(event_stream, unit, event("assigned", version=1, at=told))
+        for at in moments:
+            report(event_stream, unit, event(**crash, at=at))
+            ingested()
+    roll_up(of.phase, NOW + timedelta(hours=2), slo_ms=100)
+    (row,) = MetricRollup.objects.filter(arm="control")
+    assert (row.units, row.crashed) == (4, 3)
 
 
 def test_a_fallback_names_the_version_it_fell_back_to(of, event_stream, ingested):
