@@ -99,6 +99,9 @@ class _Visitor:
     answer: dict[str, Any] = field(default_factory=dict)
 
 
+_Step = Callable[[_Visitor, Link], None]
+
+
 class Driver:
     """Keeps its connections until the end of its context. `clock`: seconds, only to wait out `Retry-After` by."""
 
@@ -139,9 +142,12 @@ class Driver:
     def visit(self, devices: Sequence[Device] | None = None) -> None:
         """Each device polls, does what it is told and sends what happened; several at once."""
         visitors = [self._visitors[device.unit] for device in (self.devices if devices is None else devices)]
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="fleet") as pool:
-            for finished in [pool.submit(self._visit, visitor) for visitor in visitors]:
-                finished.result()
+        self._each(visitors, (self._poll, self._flush))
+
+    def flush(self) -> int:
+        """Devices that still have events, and may send again, do so without a poll. How many events wait after that."""
+        self._each([visitor for visitor in self._visitors.values() if visitor.queue], (self._flush,))
+        return self.waiting_events
 
     def report(self, device: Device, events: Sequence[Event]) -> None:
         """Send events that follow from no answer."""
@@ -161,11 +167,16 @@ class Driver:
         found = ((device.kind.name, told["reason"], told.get("version")) for device, told in self.answers(model))
         return Counter(found)
 
-    def _visit(self, visitor: _Visitor) -> None:
+    def _each(self, visitors: Sequence[_Visitor], steps: Sequence[_Step]) -> None:
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="fleet") as pool:
+            for finished in [pool.submit(self._perform, steps, visitor) for visitor in visitors]:
+                finished.result()
+
+    def _perform(self, steps: Sequence[_Step], visitor: _Visitor) -> None:
         try:
             with self._link() as link:
-                self._poll(visitor, link)
-                self._flush(visitor, link)
+                for step in steps:
+                    step(visitor, link)
         except (OSError, http.client.HTTPException) as error:
             self._count(errors=type(error).__name__)
 

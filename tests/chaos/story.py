@@ -154,7 +154,7 @@ class Story:
             self._act(self.stack.server, model, "start")
         few = random.Random(SEED).sample(self.fleet.devices, 200)
         self.wait_for("version 2 at devices", lambda: self._are_given_version_2(few[:40]))
-        self.fleet.visit(few)
+        self._polled(few)
         self.forge(FORGERS)
         self.wait_for("forged to be held", lambda: "hold" in [look["verdict"] for look in self.looks(FORGED)])
 
@@ -170,10 +170,11 @@ class Story:
         self.note(f"{number} units say that files are not genuine", f"{len(self._forgers)} by now", FORGED)
         for device in told:
             self.fleet.report(device, forged_refusal(FORGED, NEW))
+        self._wait_until_taken()
 
     def visit(self, why: str) -> None:
         before = Counter({name: getattr(self.fleet.tally, name) for name in ("polls", "unchanged", "events")})
-        self.fleet.visit(self._shuffled())
+        self._polled(self._shuffled())
         tally = self.fleet.tally
         polls, events = tally.polls - before["polls"], tally.events - before["events"]
         unchanged = tally.unchanged - before["unchanged"]
@@ -232,6 +233,14 @@ class Story:
     _revision_seen: int = 0
     _round: int = 0
 
+    def _polled(self, devices: Sequence[Device]) -> None:
+        """They poll, and all that they report is taken: by then, or after what `Retry-After` asked of some."""
+        self.fleet.visit(devices)
+        self._wait_until_taken()
+
+    def _wait_until_taken(self) -> None:
+        until(lambda: self.fleet.flush() == 0, "the server to take all events", PATIENCE_SECONDS)
+
     def _shuffled(self) -> list[Device]:
         self._revision_seen = self.stack.revision()
         self._round += 1
@@ -245,7 +254,7 @@ class Story:
 
     def _are_given_version_2(self, devices: Sequence[Device]) -> bool:
         """Of every model somebody is: the publisher has signed all of them."""
-        self.fleet.visit(devices)
+        self._polled(devices)
         return all(
             any(decision["reason"] == "rollout_treatment" for _, decision in self.fleet.answers(model))
             for model in MODELS

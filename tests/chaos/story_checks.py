@@ -95,7 +95,8 @@ def nothing_is_lost_or_doubled_when_the_ingester_dies(story: Story) -> None:
     assert story.ingester_kills == 1
     assert story.batches_waiting_at_kill > 0
     tally = story.fleet.tally
-    assert (dict(tally.errors), tally.refused, story.fleet.waiting_events) == ({}, 0, 0)
+    # A slow disk may have put batches off (`tally.refused`): their devices sent them again.
+    assert (dict(tally.errors), story.fleet.waiting_events) == ({}, 0)
     assert story.stored() == (tally.events, tally.events)
     assert story.counted(FORGED) == {arm: len(units) for arm, units in story.reported(FORGED).items()}
     assert sum(map(len, story.reported(FORGED).values())) == DEVICES

@@ -39,5 +39,5 @@ def test_it_is_told_in_order(story, figures):
     tally = story.fleet.tally
     figures(
         f"{len(story.fleet.devices)} devices, {tally.polls} polls, {tally.events} events in {story.seconds:.0f} s; "
-        f"{story.batches_waiting_at_kill} batches waited when the ingester was killed"
+        f"{tally.refused} batches put off, {story.batches_waiting_at_kill} waited when the ingester was killed"
     )

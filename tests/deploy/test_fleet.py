@@ -325,6 +325,19 @@ def test_a_driver_keeps_events_until_they_are_taken_and_waits_as_it_is_told(serv
         assert not driver.tally.errors
 
 
+def test_a_driver_sends_what_was_put_off_without_another_poll(server):
+    Server.statuses = [503]
+    seconds = [0.0]
+    with Driver(server, "demo", "production", [device()], threads=1, clock=lambda: seconds[0]) as driver:
+        driver.visit()
+        assert driver.flush() == len(WHOLE), "30 seconds are not over"
+        seconds[0] = 31.0
+        assert driver.flush() == 0
+        assert (Server.batches, driver.tally.polls, driver.tally.events) == ([503, 202], 1, len(WHOLE))
+        assert driver.flush() == 0
+        assert Server.batches == [503, 202], "there was nothing to send"
+
+
 def invoke(*arguments):
     result = CliRunner().invoke(main.cli, [str(argument) for argument in arguments])
     return result.exit_code, result.output

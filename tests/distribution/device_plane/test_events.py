@@ -295,7 +295,7 @@ def redis_socket(tmp_path):
 
 def test_a_real_redis_has_the_batch_when_append_returns(redis_socket):
     fields = {"application": "demo", "received_at": "2030-01-01T12:00:00.000000Z", "unit": "u", "batch": "{}"}
-    sink = RedisEventSink(f"unix://{redis_socket}")
+    sink = RedisEventSink(f"unix://{redis_socket}", timeout_seconds=60)  # a disk may be slow
 
     async def scenario():
         await sink.append(fields)
