@@ -1,8 +1,8 @@
 """From counted cells (phase x arm x device class) to evidence for the policy and to what people read. Pure.
 
 Every share is of the units assigned, also of those that never got the new version: whoever compares only devices that
-activated compares survivors. Phases are compared within themselves and then combined, so that a changed split is no
-effect: shares by the size of the phases, means by their precision. Only phases of the same versions are combined.
+activated compares survivors. Phases are compared within themselves and then combined by their size, so that a changed
+split is no effect. Only phases of the same versions are combined.
 
 | guardrail    | measured on                                                                             |
 |--------------|-----------------------------------------------------------------------------------------|
@@ -26,14 +26,13 @@ from experiments.funnel import FUNNEL
 from experiments.policy import Evidence, Finding, Guardrail, Measure, Policy, tripped_classes
 from experiments.statistics import rare, sequences
 from experiments.statistics.balance import Balance, balance, drill_down
-from experiments.statistics.combining import heterogeneity, inverse_variance, pool_small, size_weighted
+from experiments.statistics.combining import heterogeneity, pool_small, size_weighted
 from experiments.statistics.estimates import (
     Estimate,
     Interval,
     Moments,
     PairedMoments,
     cuped_where_known,
-    difference,
     newcombe,
     welch,
 )
@@ -189,7 +188,7 @@ def _finding(
         strata = [rare.Counts(round(t.total), round(c.total), t.n, c.n) for t, c in pairs]
         whole = _sum_counts(strata)
         return Finding(rule.name, whole.ratio, rare.lower_bound(strata, alpha), whole.events > 0, *facts)
-    estimate = _combined(pairs, is_share=is_share)
+    estimate = size_weighted(pairs, is_share=is_share)
     bound = sequences.lower_bound(estimate, alpha, 2 * policy.planned_units)
     return Finding(rule.name, estimate.value, bound, _is_enough(pairs, is_share=is_share), *facts)
 
@@ -310,11 +309,7 @@ def _told_metric(counted: Counted, policy: Policy, rule: Guardrail, arm: str, cl
 def _estimate(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> Estimate:
     """Points of a share, a rare event's too, or log of a ratio: combined over phases."""
     is_share = rule.measure is not Measure.LOG_MEAN
-    return _combined(_pairs(counted, rule, arm, classes), is_share=is_share)
-
-
-def _combined(pairs: Sequence[Pair], *, is_share: bool) -> Estimate:
-    return size_weighted(pairs) if is_share else inverse_variance([difference(*pair) for pair in pairs])
+    return size_weighted(_pairs(counted, rule, arm, classes), is_share=is_share)
 
 
 def _tiers(counted: Counted, policy: Policy, arm: str, classes: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -367,7 +362,7 @@ def _final_pairs(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[
 def _told_cuped(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> dict[str, Any]:
     plain, adjusted = _pairs(counted, rule, arm, classes), _final_pairs(counted, rule, arm, classes)
     found = _fixed(plain, rule)
-    errors = [inverse_variance([difference(*pair) for pair in pairs]).standard_error for pairs in (plain, adjusted)]
+    errors = [size_weighted(pairs, is_share=False).standard_error for pairs in (plain, adjusted)]
     arms = (arm, counted.control)
     return {
         "variance_reduction": 1 - (errors[1] / errors[0]) ** 2 if 0 < errors[0] < inf else 0.0,
@@ -381,7 +376,7 @@ def _fixed(pairs: Sequence[Pair], rule: Guardrail) -> Interval:
     is_share = rule.measure is not Measure.LOG_MEAN
     if len(pairs) == 1:
         return newcombe(*pairs[0]) if is_share else welch(*pairs[0])
-    combined = _combined(pairs, is_share=is_share)
+    combined = size_weighted(pairs, is_share=is_share)
     if combined.standard_error in (0.0, inf):
         return Interval(combined.value, -inf, inf, 1.0)
     half = NormalDist().inv_cdf(0.975) * combined.standard_error

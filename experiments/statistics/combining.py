@@ -8,7 +8,7 @@ from math import inf, sqrt
 
 from scipy import special
 
-from experiments.statistics.estimates import Estimate, Moments, share_difference
+from experiments.statistics.estimates import Estimate, Moments, difference, share_difference
 
 OTHER_TIER = "other"
 
@@ -40,20 +40,23 @@ def inverse_variance(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(value, sqrt(1 / sum(weights)), n)
 
 
-def size_weighted(pairs: Sequence[tuple[Moments, Moments]]) -> Estimate:
-    """Difference of shares, treatment minus control, over (treatment, control) of each phase: Mantel and Haenszel's.
+def size_weighted(pairs: Sequence[tuple[Moments, Moments]], *, is_share: bool = True) -> Estimate:
+    """Difference of shares or means, treatment minus control, over (treatment, control) of each phase.
 
-    Weights are n_t n_c / (n_t + n_c), as Greenland and Robins have them for risk differences, Biometrics 41 (1985) 55.
-    Not 1 / variance: a phase in which nothing happened yet has hardly any, and would outweigh all harm before it.
+    Weights are Mantel and Haenszel's, n_t n_c / (n_t + n_c), as Greenland and Robins have them for risk differences,
+    Biometrics 41 (1985) 55; of means they are 1 / variance, if a unit varies in all phases alike. Not by the variance
+    that each phase shows: a phase in which nothing happened yet, or that two alike units began, has hardly any, and
+    would outweigh all before it. Phases that tell no error carry no weight.
     """
     n = sum(treatment.n + control.n for treatment, control in pairs)
-    both = [(t, c, t.n * c.n / (t.n + c.n)) for t, c in pairs if t.n and c.n]
-    whole = sum(weight for *_, weight in both)
+    compare = share_difference if is_share else difference
+    found = [(compare(t, c), t.n * c.n / (t.n + c.n)) for t, c in pairs if t.n and c.n]
+    usable = [(each, weight) for each, weight in found if each.standard_error < inf]
+    whole = sum(weight for _, weight in usable)
     if not whole:
         return Estimate(0.0, inf, n)
-    found = [(share_difference(treatment, control), weight / whole) for treatment, control, weight in both]
-    error = sqrt(sum((weight * each.standard_error) ** 2 for each, weight in found))
-    return Estimate(sum(weight * each.value for each, weight in found), error, n)
+    error = sqrt(sum((weight * each.standard_error) ** 2 for each, weight in usable)) / whole
+    return Estimate(sum(weight * each.value for each, weight in usable) / whole, error, n)
 
 
 def heterogeneity(estimates: Sequence[Estimate]) -> Heterogeneity:

@@ -73,10 +73,10 @@ class Interval:
 
 
 def difference(treatment: Moments, control: Moments) -> Estimate:
-    """Treatment minus control of means or shares; an arm without units leaves an infinite standard error."""
+    """Treatment minus control of means or shares; an arm of less than two units leaves an infinite standard error."""
     value = treatment.mean - control.mean
     n = treatment.n + control.n
-    if not treatment.n or not control.n:
+    if min(treatment.n, control.n) < LEAST_FOR_VARIANCE:
         return Estimate(value, inf, n)
     return Estimate(value, sqrt(treatment.variance / treatment.n + control.variance / control.n), n)
 

@@ -1,0 +1,47 @@
+"""From counted cells to a verdict: what few units, new phases and halted classes must not decide."""
+
+import numpy as np
+import pytest
+
+from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, final_read
+from experiments.policy import Action, Policy, Progress, judge
+from experiments.statistics.estimates import Moments
+
+POLICY = Policy()
+HALVES = {"treatment": 0.5, "control": 0.5}
+
+
+def moments(values):
+    values = np.asarray(values, float)
+    return Moments(len(values), float(values.sum()), float((values**2).sum()))
+
+
+def phase(treatment, control, units=1000, name="all"):
+    """Two arms of which only the latency differs."""
+    cells = {("treatment", name): Cell(units, latency=treatment), ("control", name): Cell(units, latency=control)}
+    return PhaseCounts(cells, HALVES)
+
+
+def counted(*phases, **said):
+    return Counted(list(phases), "control", ["treatment"], **said)
+
+
+def verdict(found):
+    return judge(evidence_of(found, POLICY), Progress(units=found.smallest_arm), POLICY)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "control"), [([11.0], [10.0]), ([11.0, 11.0], [10.0, 10.0]), ([11.0], [10.0] * 3)]
+)
+def test_the_first_units_of_a_phase_do_not_outweigh_the_phase_before(treatment, control):
+    """Two alike units have no variance, one has none to tell: by its own precision such a phase would be all."""
+    chance = np.random.default_rng(1)
+    before = phase(moments(chance.normal(10, 0.5, 1000)), moments(chance.normal(10, 0.5, 1000)))
+    found = counted(before, phase(moments(treatment), moments(control), units=3))
+    assert verdict(found).action is Action.ADVANCE
+
+
+def test_two_units_prove_nothing_in_the_final_read():
+    found = counted(phase(moments([11.0]), moments([10.0]), units=1))
+    latency = next(row for row in final_read(found, POLICY, found.classes) if row["name"] == "latency")
+    assert (latency["p_value"], latency["interval"]) == (1.0, [None, None])
