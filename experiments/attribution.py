@@ -12,6 +12,8 @@ is not his, and an old answer cannot put events into the wrong phase.
 | of no device class, or of one for which an arm has no variant         | no         |
 | outside the layer's range or the arms' ranges                        | no         |
 | otherwise                                                            | to its arm |
+
+A unit that two layers put into experiments belongs to the one that was written down first, as where it is served.
 """
 
 from __future__ import annotations

@@ -34,7 +34,10 @@ class Device(NamedTuple):
 
 @dataclass
 class Known:
-    """Of one application: its phases by model, newest first. `present`: its classes as they are now, as JSON."""
+    """Of one application: its phases by model, in the order in which a decision tries their experiments.
+
+    `present`: its classes as they are now, as JSON.
+    """
 
     application: Application
     present: list[dict[str, Any]]
@@ -111,7 +114,7 @@ def known_phases(now: datetime) -> dict[str, Known]:
         Phase.objects.filter(Q(closed_at__isnull=True) | Q(closed_at__gt=now - OLDEST))
         .select_related("experiment__application", "experiment__model", "experiment__channel")
         .prefetch_related("arms__model_version", "experiment__overrides")
-        .order_by("-pk")
+        .order_by("experiment_id", "-pk")
     )
     found: dict[str, Known] = {}
     for row in rows:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from experiments import ingest
-from experiments.models import DeviceEvent, Exposure
+from experiments.models import DeviceEvent, Exposure, Layer
 from experiments.services.phases import eligibility
 from registry.models import DeviceClass
 from tests.experiments import measured
@@ -58,6 +58,26 @@ def test_two_channels_that_try_the_same_model_are_kept_apart(of, event_stream, i
     ingested()
     assert dict(Exposure.objects.values_list("phase_id", "reached")) == {of.phase.pk: 1, other.phase.pk: 7}
     assert DeviceEvent.objects.get(stage="first_inference").phase_id is None
+
+
+def in_layer(of, slug):
+    """`of` in a layer of its own, so that its buckets are drawn apart from those of other experiments."""
+    of.layer, _ = Layer.objects.get_or_create(channel=of.channel, model=of.model, slug=slug)
+    of.save()
+    measured.phase(of, 5000, NOW)
+    return of
+
+
+@pytest.mark.parametrize("later_phase_of", ["first", "second"])
+def test_of_two_layers_the_experiment_that_devices_are_served(of, event_stream, ingested, later_phase_of):
+    """The one that was written down first, as `decide()` has it, whichever went a step further last."""
+    other = in_layer(measured.experiment(slug="second"), "other")
+    measured.phase({"first": of, "second": other}[later_phase_of], 5000, NOW)
+    unit = both(of, other)
+    report(event_stream, unit, event("assigned", version=2, experiment=of.slug, phase=of.phase.number))
+    ingested()
+    row = Exposure.objects.get()
+    assert (row.phase_id, row.assigned_at is not None) == (of.phase.pk, True)
 
 
 def test_without_a_channel_the_only_one_that_tries_the_model_then_is_meant(of, event_stream, ingested):
