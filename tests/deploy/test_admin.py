@@ -12,8 +12,17 @@ from django.utils import timezone
 
 from distribution import approvals, delivery_rules, preview
 from distribution import services as distribution_services
-from distribution.channel_models import ChannelSettings, DeliveryRules, Pin, TestDevice
-from distribution.models import EmbeddedModel, KillSwitch, Patch, Release, ReleaseRequest
+from distribution.models import (
+    ChannelSettings,
+    DeliveryRules,
+    EmbeddedModel,
+    KillSwitch,
+    Patch,
+    Pin,
+    Release,
+    ReleaseRequest,
+    TestDevice,
+)
 from distribution.protection.services import protection_of
 from experiments import lifecycle
 from experiments import services as experiment_services
@@ -136,6 +145,15 @@ def url(model, page, *arguments):
 @pytest.mark.parametrize("model", REGISTERED, ids=lambda model: model.__name__)
 def test_lists_open_when_there_is_nothing(administrator, model):
     assert administrator.get(url(model, "changelist")).status_code == 200
+
+
+def test_somebody_who_was_added_signs_in_and_is_told_who_grants_roles(administrator):
+    told = {"username": "grace", "password1": "a word of 4 words", "password2": "a word of 4 words"}
+    administrator.post(reverse("admin:auth_user_add"), told | {"usable_password": "true"})
+    grace = Client()
+    signed_in = grace.post(reverse("admin:login"), {"username": "grace", "password": told["password1"]}, follow=True)
+    assert signed_in.request["PATH_INFO"] == "/admin/"
+    assert "You have no role yet" in signed_in.content.decode()
 
 
 def test_every_list_and_every_row_opens(administrator, filled):
