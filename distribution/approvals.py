@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from distribution import errors, services
-from distribution.channel_models import Approval, ChannelSettings, ReleaseRequest
+from distribution.models import Approval, ChannelSettings, ReleaseRequest
 from registry.errors import DomainError, Invalid
 from registry.models import AuditEntry, Channel, ModelVersion, RegisteredModel
 

@@ -9,10 +9,9 @@ from django.db import transaction
 
 from distribution import errors, services
 from distribution.catalog import override_key
-from distribution.channel_models import DeliveryRules, Pin, TestDevice
 from distribution.device_plane.problems import Problem
 from distribution.device_plane.query import read_unit
-from distribution.models import Release
+from distribution.models import DeliveryRules, Pin, Release, TestDevice
 from registry.errors import Invalid, NameTaken
 from registry.models import Application, AuditEntry, Channel, ModelVersion
 

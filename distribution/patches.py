@@ -17,8 +17,7 @@ from django.db import transaction
 
 from distribution import errors
 from distribution.manifest import canonical_bytes, envelope
-from distribution.models import Release
-from distribution.patch_models import EmbeddedModel, Patch
+from distribution.models import EmbeddedModel, Patch, Release
 from distribution.trust.configured import online_keys
 from distribution.trust.roles import SNAPSHOT
 from distribution.trust.tree import SignedTree

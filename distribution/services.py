@@ -9,8 +9,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from distribution import errors
-from distribution.channel_models import ChannelSettings
-from distribution.models import KillSwitch, MinimumReleaseCounter, ModelProtection, Release
+from distribution.models import ChannelSettings, KillSwitch, MinimumReleaseCounter, ModelProtection, Release
 from distribution.release_checks import require_shippable
 from registry.errors import VersionYanked
 from registry.models import Application, AuditEntry, Channel, ModelVersion, PublishRequest, RegisteredModel, Variant

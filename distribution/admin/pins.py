@@ -14,9 +14,8 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from distribution import delivery_rules
 from distribution.admin.choosing import Choice, choose_what_to_stop, release_channels
-from distribution.channel_models import Pin, TestDevice
 from distribution.invitations import enrolment_url, qr_svg
-from distribution.models import Release
+from distribution.models import Pin, Release, TestDevice
 from registry.admin.shared import MemberAdmin, refusals_in
 from registry.models import Channel, ModelVersion, Role
 from registry.services import require_role

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from distribution import approvals, services
-from distribution.channel_models import ReleaseRequest
+from distribution.models import ReleaseRequest
 from registry.admin import access
 from registry.admin.shared import MemberAdmin, refusals_told
 from registry.errors import Stale

@@ -13,8 +13,7 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from distribution import approvals, delivery_rules, services
 from distribution.admin.choosing import choose_what_is_live
-from distribution.channel_models import ChannelSettings, DeliveryRules
-from distribution.models import Release
+from distribution.models import ChannelSettings, DeliveryRules, Release
 from registry.admin import access
 from registry.admin.shared import MemberAdmin, refusals_in, unchanged
 from registry.models import Channel, RegisteredModel, Role

@@ -2,7 +2,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from distribution.channel_models import ChannelSettings, DeliveryRules, Pin, ReleaseRequest, TestDevice
+from distribution.models import ChannelSettings, DeliveryRules, Pin, ReleaseRequest, TestDevice
 from registry.api.serializers import Body
 
 

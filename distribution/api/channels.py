@@ -26,8 +26,8 @@ from distribution.api.channel_serializers import (
     TestDeviceSerializer,
 )
 from distribution.api.serializers import ReleasedSerializer
-from distribution.channel_models import DeliveryRules, ReleaseRequest, TestDevice
 from distribution.invitations import enrolment_url, qr_svg
+from distribution.models import DeliveryRules, ReleaseRequest, TestDevice
 from registry.api.access import find_channel, find_model, find_version
 from registry.api.base import NounView, Verb
 from registry.errors import Invalid, NotFound

@@ -29,8 +29,7 @@ from distribution.firebase.errors import (
     FirebaseNotVerified,
     FirebaseStopped,
 )
-from distribution.firebase.models import FirebaseModel, FirebaseOperation
-from distribution.models import Release
+from distribution.models import FirebaseModel, FirebaseOperation, Release
 from registry.errors import DomainError, SourceRefused
 from registry.models import Application, Artifact, AuditEntry, Channel, ModelVersion, RegisteredModel, Upload
 from registry.services import register_version

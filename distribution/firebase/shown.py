@@ -3,8 +3,8 @@
 from typing import Any
 
 from distribution.firebase import wire
-from distribution.firebase.models import FirebaseModel, FirebaseOperation
 from distribution.firebase.services import RECIPES
+from distribution.models import FirebaseModel, FirebaseOperation
 from registry.models import VariantFile
 
 

@@ -15,8 +15,8 @@ from django.db import transaction
 from distribution.firebase import wire
 from distribution.firebase.crc32c import Crc32c
 from distribution.firebase.errors import FirebaseInvalid
-from distribution.firebase.models import FirebaseObject, FirebaseUploadSession
 from distribution.firebase.services import Source
+from distribution.models import FirebaseObject, FirebaseUploadSession
 from registry.blob_store import blob_store
 from registry.models import Application, Upload
 from registry.services import receive_upload

@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from distribution.firebase import storage, wire
 from distribution.firebase.answers import GoogleView
 from distribution.firebase.errors import FirebaseInvalid, FirebaseModelNotFound
-from distribution.firebase.models import FirebaseObject, FirebaseUploadSession
+from distribution.models import FirebaseObject, FirebaseUploadSession
 from registry.api.base import Verb
 from registry.errors import UploadIncomplete
 from registry.models import Role

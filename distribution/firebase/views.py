@@ -10,7 +10,7 @@ from distribution.firebase import requests, services, shown, storage, wire
 from distribution.firebase.answers import GoogleView
 from distribution.firebase.errors import FirebaseInvalid, FirebaseModelNotFound
 from distribution.firebase.filters import Filter, FilterError
-from distribution.firebase.models import FirebaseModel, FirebaseOperation
+from distribution.models import FirebaseModel, FirebaseOperation
 from registry.api import access
 from registry.api.base import Verb
 from registry.models import Role

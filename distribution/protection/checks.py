@@ -6,9 +6,9 @@ from django.conf import settings
 from django.core import checks
 from django.db import Error, connections
 
+from distribution.models import AttestationSettings, ContentKey, ModelProtection
 from distribution.protection import errors
 from distribution.protection.configured import key_encryption_keys
-from distribution.protection_models import AttestationSettings, ContentKey, ModelProtection
 
 
 @checks.register(checks.Tags.database)

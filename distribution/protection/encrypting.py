@@ -12,13 +12,12 @@ from datetime import datetime
 from django.db import transaction
 
 from distribution.errors import ReleasedBytesDiffer
-from distribution.models import Release, released_variants
+from distribution.models import ContentKey, EncryptedFile, EncryptedVariant, Release, released_variants
 from distribution.protection import errors
 from distribution.protection.chunks import KEY_BYTES, EncryptionError, encrypt, encrypted_length
 from distribution.protection.configured import key_encryption_keys
 from distribution.protection.keyring import Keyring, KeyringError, Wrapped
 from distribution.protection.served import is_encrypted
-from distribution.protection_models import ContentKey, EncryptedFile, EncryptedVariant
 from registry.blob_store import blob_store
 from registry.digests import CHUNK_BYTES, tree_digest
 from registry.errors import DomainError

@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 from rest_framework.exceptions import Throttled
 
 from distribution.delivery_rules import unit_key
-from distribution.models import MinimumReleaseCounter, Release
+from distribution.models import AppAttestKey, AttestationSettings, ContentKey, KeyCall, MinimumReleaseCounter, Release
 from distribution.protection import attestation, challenges, errors, handover
 from distribution.protection.attestation import APP_ASSERTION, APP_ATTEST, PLAY_INTEGRITY, AttestationError, AttestedKey
 from distribution.protection.challenges import ChallengeError
@@ -23,7 +23,6 @@ from distribution.protection.configured import key_encryption_keys
 from distribution.protection.encrypting import unwrapped
 from distribution.protection.handover import Answer, HandoverError, KeyRequest
 from distribution.protection.services import app_attest, attestation_of, play_integrity
-from distribution.protection_models import AppAttestKey, AttestationSettings, ContentKey, KeyCall
 from registry.errors import DomainError, Invalid
 from registry.models import Channel, ModelVersion
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from distribution.manifest import Encryption
+from distribution.models import EncryptedFile, EncryptedVariant
 from distribution.protection.chunks import ALGORITHM
-from distribution.protection_models import EncryptedFile, EncryptedVariant
 from registry.models import Application, Artifact, Variant, VariantFile
 
 # Samples that a device compares with, not the model: every version has new ones, and under the same key a file that did

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from django.db import transaction
 
+from distribution.models import AttestationSettings, ContentKey, ModelProtection
 from distribution.protection import errors
 from distribution.protection.attestation import AppAttest, PlayIntegrity
 from distribution.protection.configured import key_encryption_keys
 from distribution.protection.keyring import Keyring, KeyringError, Wrapped
-from distribution.protection_models import AttestationSettings, ContentKey, ModelProtection
 from registry.errors import Invalid
 from registry.models import Application, AuditEntry, RegisteredModel
 

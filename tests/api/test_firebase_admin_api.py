@@ -11,8 +11,7 @@ import pytest
 from distribution import publishing
 from distribution import services as distribution_services
 from distribution.firebase import services, storage
-from distribution.firebase.models import FirebaseModel, FirebaseUploadSession
-from distribution.models import KillSwitch, Release
+from distribution.models import FirebaseModel, FirebaseUploadSession, KillSwitch, Release
 from registry.models import JobState, ModelVersion, Role
 from tests import factories
 
@@ -361,7 +360,7 @@ class TestPublishing:
         assert "AEROGRAM_FIREBASE_CHANNEL" in operation["error"]["message"]
 
     def test_a_publish_is_really_at_devices_once_the_signer_has_signed(self, call, model, app, tmp_path):
-        from distribution.firebase.models import FirebaseOperation
+        from distribution.models import FirebaseOperation
         from distribution.trust.keys import KeyFolder
         from distribution.trust.publisher import sign_pending
         from distribution.trust.signers import Keyring

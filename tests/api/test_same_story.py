@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from deploy.cli.main import cli
 from distribution import publishing
-from distribution.channel_models import ChannelSettings
+from distribution.models import ChannelSettings
 from distribution.trust.keys import KeyFolder
 from distribution.trust.publisher import sign_pending
 from registry import services

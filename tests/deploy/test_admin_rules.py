@@ -7,8 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from distribution import delivery_rules
-from distribution.channel_models import ChannelSettings, DeliveryRules, Pin, TestDevice
-from distribution.models import EmbeddedModel, Patch, Release
+from distribution.models import ChannelSettings, DeliveryRules, EmbeddedModel, Patch, Pin, Release, TestDevice
 from registry.models import AuditEntry, Channel, PublishRequest, Role
 from tests import factories
 from tests.deploy.test_admin import administrator, filled, signed_in  # noqa: F401

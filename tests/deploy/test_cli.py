@@ -6,8 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.cli import main
-from distribution.channel_models import ChannelSettings
-from distribution.models import Release
+from distribution.models import ChannelSettings, Release
 from registry import services as registry_services
 from registry.models import JobState, Role
 from tests import factories

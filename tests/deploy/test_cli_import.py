@@ -6,8 +6,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from distribution.firebase.models import FirebaseModel
-from distribution.models import Release
+from distribution.models import FirebaseModel, Release
 from registry.models import AuditEntry, JobState, ModelVersion, Role
 from tests import factories
 from tests.deploy.test_cli import aerogram, app  # noqa: F401 fixtures

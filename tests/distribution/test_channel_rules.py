@@ -7,8 +7,7 @@ import pytest
 from django.test import Client
 
 from distribution import approvals, delivery_rules, errors, explaining, publishing, services
-from distribution.channel_models import ChannelSettings, DeliveryRules, ReleaseRequest
-from distribution.models import Release
+from distribution.models import ChannelSettings, DeliveryRules, Release, ReleaseRequest
 from registry.errors import Invalid
 from registry.models import AuditEntry, Role
 from registry.services import create_channel, grant, yank_version

@@ -9,8 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from deploy.cli import main
-from distribution.channel_models import Pin, TestDevice
-from distribution.protection_models import AppAttestKey
+from distribution.models import AppAttestKey, Pin, TestDevice
 from experiments import ingest, services
 from experiments.delivery import delivery
 from experiments.models import DeviceEvent, Exposure, Override
