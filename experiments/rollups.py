@@ -16,7 +16,7 @@ CLOCK_ERROR = timedelta(minutes=1)
 _RANKS = range(len(FUNNEL))
 _REACHED = ", ".join(f"count(*) FILTER (WHERE is_assigned AND reached >= {rank})" for rank in _RANKS)
 _FAILED = ", ".join(f"count(*) FILTER (WHERE is_assigned AND failed = {rank} AND failed > reached)" for rank in _RANKS)
-# The same as experiments.funnel.lost_before.
+# The same as experiments.funnel.lost_before, of units that did not go on in a later phase.
 _LOST = ", ".join(f"count(*) FILTER (WHERE is_assigned AND lost = {rank})" for rank in _RANKS)
 _COUNT = f"""
 INSERT INTO experiments_metricrollup (
@@ -44,15 +44,22 @@ FROM (
         assigned_at IS NOT NULL AND log_p95 IS NOT NULL AND before_log_p95 IS NOT NULL AS is_paired,
         CASE WHEN reached BETWEEN {OFFERED} AND {COMPLETE - 1} AND failed <= reached AND %(now)s - progressed_at >
             CASE WHEN reached = {ACTIVATED} THEN %(long)s ELSE %(short)s END
-        THEN reached + 1 ELSE -1 END AS lost
-    FROM experiments_exposure WHERE phase_id = %(phase)s
+        THEN CASE WHEN EXISTS (
+            SELECT FROM experiments_exposure AS later WHERE later.unit = known.unit AND later.phase_id = ANY(%(later)s)
+                AND greatest(later.reached, later.failed) > known.reached
+        ) THEN -1 ELSE reached + 1 END ELSE -1 END AS lost
+    FROM experiments_exposure AS known WHERE phase_id = %(phase)s
 ) AS exposure
 GROUP BY phase_id, arm, device_class, day
 """  # noqa: S608  # constants
 
 
 def roll_up(phase: Phase, now: datetime, *, slo_ms: float) -> None:
-    """Count the phase's units as of `now`: who is silent too long then is lost."""
+    """Count the phase's units as of `now`: who is silent too long then is lost.
+
+    Not who went on in a later phase, under way from one stage to the next when the step ended.
+    """
+    later = Phase.objects.filter(experiment=phase.experiment_id, number__gt=phase.number)
     values: dict[str, Any] = {
         "phase": phase.pk,
         "now": now,
@@ -60,6 +67,7 @@ def roll_up(phase: Phase, now: datetime, *, slo_ms: float) -> None:
         "clock": CLOCK_ERROR,
         "short": DEADLINE,
         "long": DEADLINE_AFTER_ACTIVATION,
+        "later": list(later.values_list("pk", flat=True)),
     }
     with transaction.atomic(), connection.cursor() as cursor:
         # Two that count one phase at once would both insert its cells.

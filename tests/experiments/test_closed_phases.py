@@ -45,6 +45,22 @@ def test_losses_of_a_step_that_is_over_still_count(of):
     assert run.reasons[0].startswith("funnel: +20.00 points")
 
 
+@pytest.mark.parametrize(
+    ("went_on", "lost"), [({"reached": 8}, 0), ({"reached": 0, "failed": 8}, 0), ({"reached": 7}, 200), ({}, 200)]
+)
+def test_who_was_under_way_when_a_step_ended_is_not_lost_in_it(of, went_on, lost):
+    """Activated in the first step, used for the first time in the second; without `went_on` never heard of again."""
+    first = of.phase
+    offered(first, "treatment", 1000, lambda index: 7 if index % 5 == 0 else 8)
+    measured.phase(of, 5000, NEXT_STEP)
+    of.refresh_from_db()
+    if went_on:
+        offered(of.phase, "treatment", 1000, lambda _: 0)
+        Exposure.objects.filter(phase=of.phase).update(**went_on)
+    analysis.look(of, NOW + timedelta(hours=73))
+    assert counted(first) == (1000, lost)
+
+
 def test_who_was_off_when_a_step_ended_counts_in_it_later(of):
     first = of.phase
     offered(first, "treatment", 10, lambda _: 8)
