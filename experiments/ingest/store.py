@@ -88,17 +88,18 @@ ATTEMPTS = 5
 
 
 def store(batches: Sequence[Lines], *, with_exposures: bool) -> None:
-    """All events or none; ids that are stored already are passed over. Raises django.db.DataError on what fits nowhere.
+    """All events or none; ids that are stored already are passed over.
 
+    Raises django.db.DataError on what fits nowhere, UnicodeEncodeError on what is no text.
     `with_exposures`: some event belongs to an arm, so that the outcomes of units are brought up to date as well.
     """
-    text = _distinct(batches)
+    text = _distinct(batches).encode()
     if not text:
         return
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_STAGING)
         with connection.wrap_database_errors:
-            cursor.copy_expert(_COPY, io.StringIO(text))
+            cursor.copy_expert(_COPY, io.BytesIO(text))
         _remember(cursor)
         cursor.execute(_KEEP)
         if with_exposures:
