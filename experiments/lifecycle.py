@@ -7,7 +7,7 @@
 | approve      | in_review                                 | approved    | releaser   | another person than an author  |
 | reject       | in_review, approved, scheduled            | draft       | releaser   |                                |
 | start        | approved                                  | running     | releaser   | `scheduled` until its time     |
-| start        | scheduled                                 | running     | releaser   |                                |
+| start        | scheduled                                 | running     | releaser   | `scheduled` at another time    |
 | pause        | running                                   | paused      | releaser   |                                |
 | resume       | paused                                    | running     | releaser   |                                |
 | resume       | halted                                    | halted      | releaser   | asks for approval              |
@@ -104,7 +104,7 @@ TRANSITIONS: dict[tuple[Verb, State], frozenset[State]] = {
     **{(V.APPROVE, state): frozenset({state}) for state in _ACTIVE},
     **{(V.REJECT, state): frozenset({S.DRAFT}) for state in (S.IN_REVIEW, S.APPROVED, S.SCHEDULED)},
     (V.START, S.APPROVED): frozenset({S.SCHEDULED, S.RUNNING}),
-    (V.START, S.SCHEDULED): frozenset({S.RUNNING}),
+    (V.START, S.SCHEDULED): frozenset({S.SCHEDULED, S.RUNNING}),
     (V.PAUSE, S.RUNNING): frozenset({S.PAUSED}),
     (V.RESUME, S.PAUSED): frozenset({S.RUNNING}),
     (V.RESUME, S.HALTED): frozenset({S.HALTED}),

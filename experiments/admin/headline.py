@@ -53,11 +53,12 @@ def headline(experiment: Experiment, events: Sequence[Event], now: datetime) -> 
     tones = {State.PAUSED: "warn", State.HALTED: "bad", State.ROLLED_BACK: "bad", State.IN_REVIEW: "warn"}
     tone = tones.get(state, "good" if state is State.COMPLETED else "calm")
     title = state.replace("_", " ").capitalize()
-    if state in (State.HALTED, State.PAUSED, *ENDED):
+    if state in (State.DRAFT, State.HALTED, State.PAUSED, *ENDED):
         title += _how(experiment)
     told = WORDS.get(state, "")
     if state is State.SCHEDULED and experiment.starts_at:
-        told = f"It starts by itself at {ahead(experiment.starts_at, now)}."
+        late = services.overdue(experiment, now)
+        told = f"Late: {late}." if late else f"It starts by itself at {ahead(experiment.starts_at, now)}."
     return Headline(tone, title, told, tuple(_approvals(experiment)), happened)
 
 

@@ -18,7 +18,17 @@ from experiments.services.following import follow, rollouts_behind, withdraw
 from experiments.services.foreseeing import foresee
 from experiments.services.previewing import Preview, preview, preview_holdback
 from experiments.services.ramping import advance, ramp, rerandomise, supersede
-from experiments.services.reading import changes, explain, holdbacks, kept_apart, layer_map, layers, results, status
+from experiments.services.reading import (
+    changes,
+    explain,
+    holdbacks,
+    kept_apart,
+    layer_map,
+    layers,
+    overdue,
+    results,
+    status,
+)
 from experiments.services.recording import SCHEDULE, subject, told
 from experiments.services.reviewing import approve, approve_step, reject, submit
 from experiments.services.running import archive, complete, halt, pause, resume, rollback, start
@@ -49,6 +59,7 @@ __all__ = [
     "layer_of",
     "layers",
     "lift_holdback",
+    "overdue",
     "pause",
     "plan_advice",
     "preview",

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid5
 
 from django.db import transaction
 
@@ -15,6 +16,8 @@ from registry.models import AuditEntry, Channel, RegisteredModel
 
 MOST_OVERRIDES = 1000
 DEFAULT_HOLDBACK_BP = 200
+# A slice is known by its channel and model before it is made: what a preview shows is what is then kept.
+HOLDBACKS = UUID("6f6f3b4e-6c0a-4c57-9d0e-2f1f6f0c9a51")
 
 
 def set_override(
@@ -80,11 +83,13 @@ def set_holdback(
         require_versions(model, [version])
         held = model.versions.get(number=version)
         Channel.objects.select_for_update().get(pk=channel.pk)
-        before = told_holdback(Holdback.objects.filter(channel=channel, model=model).first())
+        before = told_holdback(Holdback.objects.select_for_update().filter(channel=channel, model=model).first())
+        changed = {"version": held, "percent_bp": percent_bp, "until": until, "lifted_at": None}
         row, _ = Holdback.objects.update_or_create(
             channel=channel,
             model=model,
-            defaults={"version": held, "percent_bp": percent_bp, "until": until, "lifted_at": None},
+            defaults=changed,
+            create_defaults={**changed, "uuid": uuid5(HOLDBACKS, f"{channel.pk}/{model.pk}")},
         )
         delivery().offer(channel=channel, version=held, actor=actor, now=now, reason=str(row))
         _record(row, "set_holdback", actor, now, before=before, reason=reason)
@@ -98,6 +103,7 @@ def lift_holdback(*, channel: Channel, model: RegisteredModel, actor: str, now: 
     Raises `NotHeldBack`.
     """
     with transaction.atomic():
+        Holdback.objects.select_for_update().filter(channel=channel, model=model).first()
         row = holdback_of(channel, model)
         before = told_holdback(row)
         row.lifted_at = now

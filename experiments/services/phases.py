@@ -104,7 +104,7 @@ def claim(deed: Deed) -> None:
     except IntegrityError as error:
         if EXCLUSIVE not in str(error):
             raise
-        raise errors.LayerTaken(_taken(row), field="layer_range") from error
+        raise errors.LayerTaken(taken_from(row), field="layer_range") from error
 
 
 def give_back(deed: Deed) -> None:
@@ -113,7 +113,8 @@ def give_back(deed: Deed) -> None:
     held.update(released_at=deed.now)
 
 
-def _taken(experiment: Experiment) -> str:
+def taken_from(experiment: Experiment) -> str:
+    """Who holds buckets that it would take, in words; empty where all are free."""
     held = LayerAllocation.objects.filter(
         layer=experiment.layer,
         released_at__isnull=True,
@@ -122,4 +123,4 @@ def _taken(experiment: Experiment) -> str:
     ).select_related("experiment")
     told = ", ".join(f"{row.experiment} holds [{row.first_bucket}, {row.end_bucket})" for row in held)
     wanted = f"[{experiment.layer_first}, {experiment.layer_end})"
-    return f"expected free buckets in {wanted} of {experiment.layer}: {told}"
+    return f"expected free buckets in {wanted} of {experiment.layer}: {told}" if told else ""

@@ -17,6 +17,7 @@ from experiments.plans import Advice, Standing
 from experiments.policy import Action
 from experiments.ramps import arm_at, size
 from experiments.services.exceptions import held_back
+from experiments.services.phases import taken_from
 from experiments.services.recording import subject
 from experiments.services.waiting import plan_advice, standing_of
 from registry.models import Application, AuditEntry, Channel, ModelVersion
@@ -39,7 +40,7 @@ def status(experiment: Experiment, now: datetime) -> dict[str, Any]:
     """
     phase, step, standing = experiment.phase, experiment.step, standing_of(experiment, now)
     advice = plan_advice(experiment, now) if experiment.state == State.RUNNING else None
-    decision, reasons = _decision(experiment, advice, standing)
+    decision, reasons = _decision(experiment, advice, standing, now)
     return {
         "state": experiment.state,
         "state_reason": experiment.state_reason,
@@ -54,17 +55,32 @@ def status(experiment: Experiment, now: datetime) -> dict[str, Any]:
         "reasons": reasons,
         "lacking": advice.lacking._asdict() if advice else None,
         "analysed_at": standing.as_of,
-        "next_action_at": advice.next_action_at if advice else experiment.starts_at,
+        "next_action_at": advice.next_action_at if advice else _starts_at(experiment),
         "phase_since": phase.opened_at if phase else None,
         "arms": _arms(phase) if phase else [],
     }
 
 
-def _decision(experiment: Experiment, advice: Advice | None, standing: Standing) -> tuple[Action, list[str]]:
+def _starts_at(experiment: Experiment) -> datetime | None:
+    return experiment.starts_at if experiment.state == State.SCHEDULED else None
+
+
+def overdue(experiment: Experiment, now: datetime) -> str:
+    """Why a scheduled start whose time has come has not begun, in words; empty where it is not late."""
+    starts_at = _starts_at(experiment)
+    if starts_at is None or starts_at > now:
+        return ""
+    return f"its time has come; {taken_from(experiment) or 'it begins at the next look'}"
+
+
+def _decision(
+    experiment: Experiment, advice: Advice | None, standing: Standing, now: datetime
+) -> tuple[Action, list[str]]:
     """`advice` None: it does not run."""
     state = State(experiment.state)
     if advice is None:
-        return BY_STATE.get(state, Action.INCONCLUSIVE), [experiment.state_reason or f"the experiment is {state}"]
+        told = overdue(experiment, now) or experiment.state_reason or f"the experiment is {state}"
+        return BY_STATE.get(state, Action.INCONCLUSIVE), [told]
     reasons = [str(found) for found in advice.unmet]
     if not reasons:
         return Action.ADVANCE, reasons

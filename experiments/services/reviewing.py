@@ -18,6 +18,7 @@ def submit(
     """Ask for approval of the present edition. Raises `Stale`, `WrongState`."""
     with doing(Verb.SUBMIT, experiment, actor=actor, now=now, reason=reason, row_version=row_version) as deed:
         deed.experiment.awaiting = Awaiting.START
+        deed.experiment.state_reason = ""
         deed.move(State.IN_REVIEW)
 
 
@@ -42,6 +43,7 @@ def reject(*, experiment: Experiment, actor: str, now: datetime, reason: str, ro
     with doing(Verb.REJECT, experiment, actor=actor, now=now, reason=reason, row_version=row_version) as deed:
         deed.experiment.edition += 1
         deed.experiment.awaiting = Awaiting.NOTHING
+        deed.experiment.state_reason = reason
         deed.move(State.DRAFT)
 
 

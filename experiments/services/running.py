@@ -24,13 +24,15 @@ def start(
 ) -> None:
     """Take the buckets and serve the first step, or wait for the time that it is to start at.
 
-    The control of a rollout is what is current now. Raises `LayerTaken`, `DesignRefused`, `Stale`, `WrongState`, and
+    What is scheduled starts now, whatever time it waits for, unless another one is said. The control of a rollout is
+    what is current now. Raises `LayerTaken`, `DesignRefused`, `Stale`, `WrongState`, and
     as releasing the arms' versions would.
     """
     with doing(Verb.START, experiment, actor=actor, now=now, reason=reason, row_version=row_version) as deed:
         row = deed.experiment
+        planned = starts_at or (row.starts_at if row.state == State.APPROVED else None)
         row.starts_at = starts_at or row.starts_at
-        if row.state == State.APPROVED and row.starts_at is not None and row.starts_at > now:
+        if planned is not None and planned > now:
             deed.move(State.SCHEDULED)
         else:
             _begin(deed)

@@ -7,11 +7,13 @@ import pytest
 from distribution.models import Release
 from experiments import errors, services
 from experiments.lifecycle import State
-from experiments.models import AnalysisRun
+from experiments.models import AnalysisRun, Holdback, Override
 from experiments.plans import UNKNOWN, Standing
 from experiments.policy import Action
-from experiments.services import waiting
+from experiments.services import due, waiting
 from registry.models import AuditEntry
+from registry.services import yank_version
+from registry.services.webhooks import create_webhook
 from tests.factories import NOW
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -131,9 +133,84 @@ def test_a_start_that_finds_its_layer_taken_is_tried_again(lab, analysis):
     first = lab.running(lab.ab("first"))
     second = lab.approved(lab.ab("second", starts_at=NOW + timedelta(hours=1)))
     lab.do("start", second)
-    assert services.start_due(NOW + timedelta(hours=2)) == 0
+    late, entries = NOW + timedelta(hours=2), AuditEntry.objects.count()
+    assert services.start_due(late) == 0
+    assert AuditEntry.objects.count() == entries
+    (told,) = services.status(second, late)["reasons"]
+    assert told.startswith("its time has come; expected free buckets in [0, 10000)")
+    assert "first holds [0, 10000)" in told
     lab.do("complete", first)
-    assert services.start_due(NOW + timedelta(hours=2)) == 1
+    assert services.status(second, late)["reasons"] == ["its time has come; it begins at the next look"]
+    assert services.start_due(late) == 1
+
+
+def scheduled(lab, **ahead):
+    return lab.do("start", lab.approved(lab.rollout()), starts_at=NOW + timedelta(**ahead))
+
+
+def test_what_is_scheduled_is_put_off_by_another_time_and_starts_at_once_without_one(lab):
+    experiment = scheduled(lab, hours=1)
+    lab.do("start", experiment, starts_at=NOW + timedelta(hours=3))
+    assert (experiment.state, experiment.phase) == (State.SCHEDULED, None)
+    assert services.start_due(NOW + timedelta(hours=2)) == 0
+    lab.do("start", experiment)
+    assert experiment.state == State.RUNNING
+    assert services.status(lab.do("halt", experiment), NOW)["next_action_at"] is None, "it has begun long ago"
+
+
+@pytest.mark.parametrize("meanwhile", ["yanked", "released"])
+def test_a_start_that_can_not_be_any_more_is_a_draft_again_and_says_so_once(lab, meanwhile):
+    from distribution import services as releasing
+
+    hook, _ = create_webhook(
+        application=lab.app, name="ops", url="https://h.example/", event_types=["rollout.held"], actor="ada", now=NOW
+    )
+    experiment, late = scheduled(lab, hours=1), NOW + timedelta(hours=2)
+    if meanwhile == "yanked":
+        yank_version(version=lab.versions[2], **lab.said())
+    else:
+        releasing.publish(channel=lab.channel, version=lab.versions[2], **lab.said())
+    assert [services.start_due(late) for _ in range(2)] == [0, 0]
+    experiment.refresh_from_db()
+    (told,) = services.status(experiment, late)["reasons"]
+    assert told.startswith("its time has come, but it cannot start: expected ")
+    assert (experiment.state, experiment.approvers()) == (State.DRAFT, [])
+    (entry,) = AuditEntry.objects.filter(verb="reject_experiment")
+    assert (entry.actor, entry.reason) == (services.SCHEDULE, told)
+    assert told in hook.deliveries.get().body
+    assert lab.do("submit", experiment).state_reason == ""
+
+
+def test_what_goes_wrong_with_one_keeps_no_other_waiting(lab, analysis, monkeypatch, caplog):
+    steps = [{"percent_bp": 100, "monitored": False}, {"percent_bp": 200}]
+    broken, sound = (
+        lab.running(lab.ab(slug, steps=steps, layer_range=span))
+        for slug, span in (("broken", (0, 10)), ("sound", (10, 20)))
+    )
+    advice = due.plan_advice
+
+    def fail_for_one(experiment, now):
+        if experiment == broken:
+            raise KeyError(experiment.slug)
+        return advice(experiment, now)
+
+    monkeypatch.setattr(due, "plan_advice", fail_for_one)
+    assert services.advance_due(NOW) == 1
+    assert sound.phase.percent_bp == 200
+    assert "due, but failed: Experiment=broken" in caplog.text
+
+
+def test_what_was_given_more_time_meanwhile_is_not_ended(lab):
+    experiment, later = lab.running(), NOW + timedelta(hours=1)
+    held = {"channel": lab.channel, "model": lab.model, "version": 1}
+    services.set_override(experiment=experiment, unit="u", arm="control", expires_at=NOW, **lab.said())
+    services.set_holdback(until=NOW, **held, **lab.said())
+    seen = (Override.objects.get(), Holdback.objects.get())
+    services.set_override(experiment=experiment, unit="u", arm="control", expires_at=later, **lab.said())
+    services.set_holdback(until=later, **held, **lab.said())
+    assert (due._clear(seen[0], NOW), due._lift(seen[1], NOW)) == (False, False)
+    assert services.expire_exceptions(NOW) == 0
+    assert services.expire_exceptions(later) == 2
 
 
 def test_beat_calls_it(lab):
