@@ -4,12 +4,14 @@ And what distribution tells them: which release devices have now.
 """
 
 import logging
+from collections.abc import Collection
 from datetime import datetime
 
 from distribution import services
 from distribution.delivery_rules import forget_unit, unit_key
 from distribution.models import KillSwitch, Release
 from distribution.release_checks import require_shippable
+from experiments.errors import DesignRefused
 from experiments.services import follow, rollouts_behind
 from registry.errors import DomainError
 from registry.models import Application, Channel, ModelVersion, RegisteredModel
@@ -26,7 +28,14 @@ class ArmDelivery:
         return newest.model_version if newest else None
 
     def offer(self, *, channel: Channel, version: ModelVersion, actor: str, now: datetime, reason: str) -> None:
-        """As releasing, but to arms alone. A version that some channel was given needs nothing more."""
+        """As releasing, but to arms alone. A version that some channel was given needs nothing more.
+
+        Raises `DesignRefused` for one below the model's minimum release counter: it would wait for ever.
+        """
+        if self.withheld(version.model, [version.number]):
+            least = services.minimum_release_counter(version.model)
+            wanted = f"a version released as counter {least} or later, the minimum of {version.model}"
+            raise DesignRefused(f"expected {wanted}, got {version}", field="version")
         if Release.objects.filter(channel__application=channel.application, model_version=version).exists():
             return
         allowed = services.require_releasable(version)
@@ -52,6 +61,14 @@ class ArmDelivery:
 
     def is_stopped(self, channel: Channel, model: RegisteredModel) -> bool:
         return KillSwitch.objects.filter(channel=channel, model=model, lifted_at=None).exists()
+
+    def withheld(self, model: RegisteredModel, numbers: Collection[int]) -> list[int]:
+        below = Release.objects.filter(
+            model_version__model=model,
+            model_version__number__in=numbers,
+            release_counter__lt=services.minimum_release_counter(model),
+        )
+        return sorted(set(below.values_list("model_version__number", flat=True)))
 
     def approvals_required(self, channel: Channel) -> int:
         return services.settings_of(channel).approvals_required

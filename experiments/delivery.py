@@ -4,6 +4,7 @@
 transaction: an experiment that is completed and the release that comes of it stand together or not at all.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Protocol
 
@@ -29,6 +30,10 @@ class Delivery(Protocol):
 
     def is_stopped(self, channel: Channel, model: RegisteredModel) -> bool:
         """Whether a kill switch sends every device to the model embedded in its app."""
+        ...
+
+    def withheld(self, model: RegisteredModel, numbers: Collection[int]) -> list[int]:
+        """Those of the versions that lie below the model's minimum release counter: no device may have them again."""
         ...
 
     def approvals_required(self, channel: Channel) -> int:

@@ -8,6 +8,7 @@
 | enough other people approved                        | where it says so | `approval`    |
 | a step follows, or a rollout has reached everybody  | every step       | `end`         |
 | no kill switch keeps every device from every arm    | every step       | `kill_switch` |
+| no arm's version lies below the model's minimum     | every step       | `minimum`     |
 
 All at once: time alone never advances. Without an analysis nothing is concluded, so that silence holds.
 """
@@ -42,6 +43,7 @@ class Condition(StrEnum):
     APPROVAL = "approval"
     END = "end"
     KILL_SWITCH = "kill_switch"
+    MINIMUM = "minimum"
 
 
 class Unmet(NamedTuple):
@@ -62,9 +64,10 @@ class PlanStep(NamedTuple):
 
 
 class Lacking(NamedTuple):
-    """What is missing before the plan goes on, for whoever counts: 0, None and False where nothing is.
+    """What is missing before the plan goes on, for whoever counts: 0, None, False and () where nothing is.
 
     `seconds` of time, `units` in the smallest arm, `approvals` of people; `verdict`: the one that is in the way.
+    `withheld`: versions of arms below the model's minimum release counter.
     """
 
     seconds: int = 0
@@ -73,6 +76,7 @@ class Lacking(NamedTuple):
     approvals: int = 0
     step: bool = False
     is_stopped: bool = False
+    withheld: tuple[int, ...] = ()
 
 
 class Advice(NamedTuple):
@@ -91,8 +95,12 @@ def advise(
     standing: Standing,
     is_at_the_end: bool,
     is_stopped: bool = False,
+    withheld: tuple[int, ...] = (),
 ) -> Advice:
-    """Every condition that is not met; the plan goes on when there is none. `is_stopped`: by a kill switch."""
+    """Every condition that is not met; the plan goes on when there is none. `is_stopped`: by a kill switch.
+
+    `withheld`: versions of arms that no device may have, so that devices are told nothing of the experiment.
+    """
     due = since + timedelta(seconds=step.hold_seconds)
     lacking = Lacking(
         seconds=max(0, ceil((due - now).total_seconds())),
@@ -101,6 +109,7 @@ def advise(
         approvals=step.approvals_lacking,
         step=is_at_the_end,
         is_stopped=is_stopped,
+        withheld=withheld,
     )
     return Advice(tuple(_unmet(lacking, step, standing, due)), due if lacking.seconds else None, lacking)
 
@@ -118,3 +127,7 @@ def _unmet(lacking: Lacking, step: PlanStep, standing: Standing, due: datetime) 
         yield Unmet(Condition.END, "no step follows: complete it or set another percentage")
     if lacking.is_stopped:
         yield Unmet(Condition.KILL_SWITCH, "every device runs the model embedded in its app")
+    if lacking.withheld:
+        versions = ", ".join(map(str, lacking.withheld))
+        told = "below the model's minimum release counter: devices are told nothing of the experiment"
+        yield Unmet(Condition.MINIMUM, f"version {versions} is {told}")

@@ -263,7 +263,7 @@ class ArmStatusSerializer(serializers.Serializer[Any]):
 
 
 class LackingSerializer(serializers.Serializer[Any]):
-    """0, null and false where nothing is lacking."""
+    """0, null, false and [] where nothing is lacking."""
 
     seconds = serializers.IntegerField(help_text="Of the step's time.")
     units = serializers.IntegerField(help_text="In the smallest arm.")
@@ -271,6 +271,10 @@ class LackingSerializer(serializers.Serializer[Any]):
     approvals = serializers.IntegerField(help_text="Of other people, to leave the step.")
     step = serializers.BooleanField(help_text="No step follows.")
     is_stopped = serializers.BooleanField(help_text="By a kill switch.")
+    withheld = serializers.ListField(
+        child=serializers.IntegerField(),
+        help_text="Versions of arms below the model's minimum release counter: devices are told nothing of it.",
+    )
 
 
 class StatusSerializer(serializers.Serializer[Any]):

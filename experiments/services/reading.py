@@ -84,7 +84,7 @@ def _decision(
     reasons = [str(found) for found in advice.unmet]
     if not reasons:
         return Action.ADVANCE, reasons
-    if advice.lacking.is_stopped:
+    if advice.lacking.is_stopped or advice.lacking.withheld:
         return Action.HOLD, reasons
     return standing.verdict if advice.lacking.verdict else Action.INCONCLUSIVE, reasons
 

@@ -31,7 +31,8 @@ def standing_of(experiment: Experiment, now: datetime) -> Standing:
 def plan_advice(experiment: Experiment, now: datetime) -> Advice:
     """Whether the plan of a running experiment goes on, and what is lacking. Before its first step only time counts."""
     step = experiment.step
-    lacking = step_approvals_lacking(experiment)
+    lacking, model = step_approvals_lacking(experiment), experiment.model
+    versions = [arm["version"] for arm in experiment.arms if arm["version"] is not None]
     plan = PlanStep(step.hold_seconds, step.min_units, step.monitored, lacking) if step else PlanStep(0, 0, False, 0)
     return advise(
         plan,
@@ -39,7 +40,8 @@ def plan_advice(experiment: Experiment, now: datetime) -> Advice:
         now=now,
         standing=standing_of(experiment, now),
         is_at_the_end=is_at_the_end(experiment),
-        is_stopped=delivery().is_stopped(experiment.channel, experiment.model),
+        is_stopped=delivery().is_stopped(experiment.channel, model),
+        withheld=tuple(delivery().withheld(model, versions)),
     )
 
 

@@ -197,7 +197,8 @@ def test_status_tells_what_is_lacking(people):
     assert [reason.split(":")[0] for reason in told["reasons"]] == ["time", "sample", "verdict"]
     lacking = told["lacking"]
     assert 86_000 < lacking.pop("seconds") <= 86_400
-    assert lacking == {"units": 200, "verdict": "inconclusive", "approvals": 0, "step": False, "is_stopped": False}
+    none = {"approvals": 0, "step": False, "is_stopped": False, "withheld": []}
+    assert lacking == {"units": 200, "verdict": "inconclusive", **none}
     assert told["arms"][0].items() >= {"units": 0, "activated": 0, "failed": 0, "lost": 0, "heard_at": None}.items()
     assert datetime.fromisoformat(told["next_action_at"]) > datetime.now(UTC) + timedelta(hours=23)
     assert [(arm["name"], arm["version"], arm["expected_share"]) for arm in told["arms"]] == [
@@ -297,7 +298,7 @@ def test_how_many_units_a_holdback_would_hold(people):
     wider = ada("PUT", f"{path}?validate_only=true", body | {"percent_bp": 3000}, If_Match="*").json()["preview"]
     assert (wider["buckets_moved"], wider["units_moved"] < 50) == (500, True)
     other = ada("PUT", f"{path}?validate_only=true", body | {"version": 2}, If_Match="*").json()["preview"]
-    assert other["units_moved"] == pytest.approx(100, abs=35)  # of the slice that was made; the tried one was another
+    assert other["units_moved"] == preview["units_moved"], "the slice that was tried is the one that is kept"
 
 
 def test_what_a_plan_would_see(people):

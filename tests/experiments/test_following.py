@@ -3,7 +3,7 @@
 import pytest
 
 from distribution import services as releasing
-from experiments import services
+from experiments import errors, services
 from experiments.lifecycle import State
 from experiments.models import Experiment, LayerAllocation
 from experiments.services.waiting import plan_advice
@@ -206,8 +206,6 @@ def test_a_yank_lifts_the_holdback_of_its_version(fleet):
 
 
 def test_what_was_yanked_while_it_waited_is_not_started(fleet):
-    from experiments import errors
-
     experiment = fleet.approved()
     fleet.yank(2)
     with pytest.raises(errors.DesignRefused, match="not yanked, got 2"):
@@ -244,3 +242,38 @@ def test_whoever_publishes_is_told_who_does_not_get_it(fleet):
         f"{compared} keeps 50 % of units on version 1 (old) until it ends or is superseded",
         "the holdback keeps 2 % of the units on version 1",
     ]
+
+
+def test_an_arm_below_the_minimum_release_counter_is_told_and_holds_the_plan(fleet):
+    """Phones refuse its files, so no catalog names it: every unit gets what is current, and nobody would know why."""
+    fleet.publish(2)
+    experiment = fleet.started(version=1, steps=[{"percent_bp": 2500, "monitored": False}, {"percent_bp": 10_000}])
+    assert not plan_advice(experiment, fleet.publisher.clock()).unmet
+    releasing.raise_minimum_release_counter(model=fleet.model, value=2, **fleet.said())
+    fleet.settled()
+    assert fleet.versions_served() == {None: {2}}
+    told = services.status(experiment, fleet.publisher.clock())
+    assert (told["decision"], told["lacking"]["withheld"]) == ("hold", (1,))
+    assert told["reasons"] == [
+        "minimum: version 1 is below the model's minimum release counter: devices are told nothing of the experiment"
+    ]
+    assert services.advance_due(fleet.publisher.clock()) == 0
+    with pytest.raises(errors.StepUnmet, match="minimum: version 1"):
+        fleet.do("advance", experiment)
+    fleet.do("supersede", experiment, version=3)
+    fleet.settled()
+    assert fleet.versions_served() == {"treatment": {3}, "control": {2}, None: {2}}
+    assert services.status(experiment, fleet.publisher.clock())["lacking"]["withheld"] == ()
+
+
+def test_no_arm_and_no_slice_gets_a_version_below_the_minimum(fleet):
+    fleet.publish(2)
+    experiment = fleet.approved(version=1)
+    releasing.raise_minimum_release_counter(model=fleet.model, value=2, **fleet.said())
+    told = "expected a version released as counter 2 or later, the minimum of digits, got digits:1"
+    with pytest.raises(errors.DesignRefused, match=told):
+        fleet.do("start", experiment)
+    with pytest.raises(errors.DesignRefused, match=told):
+        fleet.approved(version=1, slug="another", layer_range=(0, 100))
+    with pytest.raises(errors.DesignRefused, match=told):
+        services.set_holdback(channel=fleet.channel, model=fleet.model, version=1, **fleet.said())

@@ -20,10 +20,10 @@ def unmet(step=STEP, now=LATER, standing=GOOD, **more):
 
 
 @pytest.mark.parametrize(
-    ("timely", "sampled", "good", "approved", "following", "served", "monitored"),
-    list(product([True, False], repeat=7)),
+    ("timely", "sampled", "good", "approved", "following", "served", "offered", "monitored"),
+    list(product([True, False], repeat=8)),
 )
-def test_all_conditions_at_once(timely, sampled, good, approved, following, served, monitored):
+def test_all_conditions_at_once(timely, sampled, good, approved, following, served, offered, monitored):
     expected = {
         Condition.TIME: not timely,
         Condition.SAMPLE: monitored and not sampled,
@@ -31,6 +31,7 @@ def test_all_conditions_at_once(timely, sampled, good, approved, following, serv
         Condition.APPROVAL: not approved,
         Condition.END: not following,
         Condition.KILL_SWITCH: not served,
+        Condition.MINIMUM: not offered,
     }
     found = unmet(
         PlanStep(3600, 200, monitored, 0 if approved else 1),
@@ -38,6 +39,7 @@ def test_all_conditions_at_once(timely, sampled, good, approved, following, serv
         Standing(Action.ADVANCE if good else Action.HOLD, 200 if sampled else 199),
         is_at_the_end=not following,
         is_stopped=not served,
+        withheld=() if offered else (3,),
     )
     assert found == [condition for condition, lacking in expected.items() if lacking]
 
@@ -59,7 +61,7 @@ def test_the_next_action_is_when_the_time_is_over():
 
 def test_what_is_lacking_is_told_in_numbers():
     step = PlanStep(3600, 200, monitored=True, approvals_lacking=2)
-    told = {"since": NOW, "now": NOW + timedelta(seconds=0.5), "is_at_the_end": True, "is_stopped": True}
-    advice = advise(step, standing=Standing(Action.HOLD, 150), **told)
-    assert advice.lacking == Lacking(3600, 50, Action.HOLD, 2, step=True, is_stopped=True)
+    told = {"since": NOW, "now": NOW + timedelta(seconds=0.5), "is_at_the_end": True}
+    advice = advise(step, standing=Standing(Action.HOLD, 150), is_stopped=True, withheld=(1,), **told)
+    assert advice.lacking == Lacking(3600, 50, Action.HOLD, 2, step=True, is_stopped=True, withheld=(1,))
     assert advise(STEP, since=NOW, now=LATER, standing=GOOD, is_at_the_end=False).lacking == Lacking()
