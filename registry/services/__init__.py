@@ -1,6 +1,6 @@
 """The verbs of the registry. REST views, admin actions, commands and tasks all call these."""
 
-from registry.services.applications import create_application, create_channel, grant, require_role
+from registry.services.applications import create_application, create_channel, rename_application
 from registry.services.conversions import (
     cancel_job,
     cancel_version,
@@ -13,7 +13,7 @@ from registry.services.conversions import (
     run_reproduction,
     sweep_lost_jobs,
 )
-from registry.services.device_classes import delete_device_class, save_device_class
+from registry.services.device_classes import delete_device_class, order_device_classes, save_device_class
 from registry.services.gates import (
     missing_from_release,
     override_gates,
@@ -22,7 +22,7 @@ from registry.services.gates import (
     set_gates,
     verdicts,
 )
-from registry.services.members import rename_application, revoke
+from registry.services.members import grant, require_role, revoke
 from registry.services.profiles import create_profile, delete_profile, replace_profile
 from registry.services.sources import inspect_evaluation_set, inspect_source
 from registry.services.versions import delete_upload, rebuild_version, receive_upload, register_version, yank_version
@@ -40,6 +40,7 @@ __all__ = [
     "inspect_evaluation_set",
     "inspect_source",
     "missing_from_release",
+    "order_device_classes",
     "override_gates",
     "prioritise_job",
     "rebuild_version",

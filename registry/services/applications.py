@@ -1,12 +1,13 @@
+"""Applications and their channels, and what a new one starts with."""
+
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from registry import errors
-from registry.models import Application, AuditEntry, Channel, DeviceClass, Membership, PublishRequest, Role
+from registry.models import Application, AuditEntry, Channel, DeviceClass, PublishRequest
 from registry.models.applications import slug_validator
 
 # What a new application starts with: of the variants that a version has, a device gets the first that runs on it. The
@@ -79,6 +80,22 @@ def create_application(*, slug: str, name: str, actor: str, now: datetime) -> Ap
     return application
 
 
+def rename_application(*, application: Application, name: str, actor: str, now: datetime) -> None:
+    """Change the name that people read; the slug, which devices ask by, stays for ever."""
+    with transaction.atomic():
+        before = Application.objects.select_for_update().get(pk=application.pk).name
+        Application.objects.filter(pk=application.pk).update(name=name)
+        AuditEntry.record(
+            now=now,
+            actor=actor,
+            verb="rename_application",
+            subject=application.slug,
+            application=application,
+            before={"name": before},
+            after={"name": name},
+        )
+
+
 def create_channel(*, application: Application, slug: str, actor: str, now: datetime) -> Channel:
     """A new stream of releases. Devices see it once the publisher has delegated to it. Raises `NameTaken`."""
     channel = Channel(application=application, slug=slug, created_at=now)
@@ -90,32 +107,6 @@ def create_channel(*, application: Application, slug: str, actor: str, now: date
         AuditEntry.record(now=now, actor=actor, verb="create_channel", subject=str(channel), application=application)
         PublishRequest.objects.create(application=application, reason=f"channel {slug}", requested_at=now)
     return channel
-
-
-def grant(*, application: Application, user: User, role: Role, actor: str, now: datetime) -> Membership:
-    """Give a user a role in an application, in place of any other."""
-    with transaction.atomic():
-        membership, _ = Membership.objects.update_or_create(application=application, user=user, defaults={"role": role})
-        AuditEntry.record(
-            now=now,
-            actor=actor,
-            verb="grant",
-            subject=user.get_username(),
-            application=application,
-            after={"role": role.label},
-        )
-    return membership
-
-
-def require_role(user: User | AnonymousUser, application: Application, role: Role) -> None:
-    """Raises `NotAllowed` unless the user holds `role` or a higher one there."""
-    if user.is_superuser:
-        return
-    memberships = Membership.objects.filter(application=application, user_id=user.pk or 0)
-    held = memberships.values_list("role", flat=True).first()
-    if held is None or held < role:
-        got = Role(held).label if held is not None else "no role"
-        raise errors.NotAllowed(f"expected the role {role.label} in {application}, got {got}")
 
 
 def require_slug(slug: str, *, field: str = "slug") -> None:

@@ -21,7 +21,6 @@ from registry.api.serializers import (
 )
 from registry.device_classes import DeviceProfile, match, with_all_soc_names
 from registry.models import Application, Role
-from registry.services.device_class_order import order_device_classes
 
 
 class DeviceClassesView(NounView):
@@ -69,7 +68,7 @@ class DeviceClassesView(NounView):
     def put(self, request: Request) -> Response:
         wanted = self.body(request)
         with self._unchanged_list(request):
-            order_device_classes(
+            services.order_device_classes(
                 application=self.application, names=wanted["order"], actor=self.actor(request), now=timezone.now()
             )
         return self._list(request)
