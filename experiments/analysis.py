@@ -11,6 +11,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -127,14 +128,12 @@ def _groups(phase: Phase) -> dict[str, list[int]]:
     """Assigned units of the largest groups by OS and by app version, in the order of the shares."""
     arms = list(_shares(phase))
     found: dict[str, list[int]] = {}
+    assigned = Exposure.objects.filter(phase=phase, assigned_at__isnull=False)
     for name in _TIERS:
-        rows = (
-            Exposure.objects.filter(phase=phase, assigned_at__isnull=False)
-            .values(name, "arm")
-            .annotate(units=Count("pk"))
-            .order_by("-units")[: _MOST_GROUPS * len(arms)]
-        )
-        for row in rows:
+        sizes = assigned.values_list(name).annotate(units=Count("pk")).order_by("-units", name)
+        # Whole groups: one of which an arm is left out would look like a mismatch.
+        of_largest = assigned.filter(**{f"{name}__in": [group for group, _ in sizes[:_MOST_GROUPS]]})
+        for row in of_largest.values(name, "arm").annotate(units=Count("pk")):
             if row["arm"] in arms:
                 counts = found.setdefault(f"{name} {row[name] or 'unknown'}", [0] * len(arms))
                 counts[arms.index(row["arm"])] = row["units"]
@@ -200,13 +199,17 @@ def _announce(experiment: Experiment, run: AnalysisRun, now: datetime) -> None:
 
 
 def inputs_hash(counted: Counted, policy: Policy) -> str:
-    """Of all counts, shares and rules that went into a look; not of the time it was taken."""
-    cells = [
-        [[arm, name, repr(cell)] for (arm, name), cell in sorted(phase.cells.items())] + [sorted(phase.shares.items())]
-        for phase in counted.phases
-    ]
-    document = [cells, counted.halted_classes, counted.integrity_units, counted.is_halted, repr(policy)]
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    """Of all counts, shares and rules that went into a look; of time only for how many hours there is no data."""
+    is_silent = counted.silent_seconds >= policy.silence_seconds
+    facts = {item.name: getattr(counted, item.name) for item in fields(counted)} | {
+        "phases": [
+            [[[arm, name, repr(cell)] for (arm, name), cell in sorted(phase.cells.items())], dict(phase.shares)]
+            for phase in counted.phases
+        ],
+        "silent_seconds": round(counted.silent_seconds / 3600) if is_silent else None,
+        "policy": repr(policy),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def record_error(experiment: Experiment, now: datetime, error: Exception) -> AnalysisRun | None:
@@ -243,26 +246,45 @@ def look(experiment: Experiment, now: datetime) -> AnalysisRun | None:
 
 
 def apply(experiment: Experiment, run: AnalysisRun, now: datetime) -> None:
-    """Stop what the verdict stops. Advancing, and holding, are the plan's own: it reads the latest look."""
-    said: Mapping[str, Any] = {"actor": ACTOR, "now": now, "reason": "; ".join(run.reasons)[:2000]}
+    """Stop what the verdict stops. Advancing, and holding, are the plan's own: it reads the latest look.
+
+    Nothing, if the phase that was looked at is over: another version may have taken the treatment's place meanwhile.
+    """
+    said: dict[str, Any] = {"actor": ACTOR, "now": now, "reason": "; ".join(run.reasons)[:2000]}
     try:
-        if run.verdict == Action.ROLLBACK:
+        if not Phase.objects.filter(pk=run.phase_id, closed_at=None).exists():
+            logger.warning("verdict not applied: experiment=%s verdict=%s phase is over", experiment, run.verdict)
+        elif run.verdict == Action.ROLLBACK:
             services.rollback(experiment=experiment, **said)
-            return
-        if experiment.state in (State.RUNNING, State.PAUSED):
-            for device_class in sorted(set(run.classes) - set(experiment.halted_classes)):
-                # Two looks that overlap would both halt it, and the log would tell of it twice.
-                version = experiment.row_version
-                services.halt(experiment=experiment, device_class=device_class, row_version=version, **said)
-            if run.verdict == Action.HALT:
-                services.halt(experiment=experiment, **said)
+        elif experiment.state in (State.RUNNING, State.PAUSED):
+            _halt(experiment, run, said)
     except DomainError as error:  # somebody was faster; the next look sees what is then
         logger.warning("verdict not applied: experiment=%s verdict=%s error=%s", experiment, run.verdict, error)
 
 
+def _halt(experiment: Experiment, run: AnalysisRun, said: Mapping[str, Any]) -> None:
+    known = set(experiment.application.device_classes.values_list("name", flat=True))
+    wanted = set(run.classes) - set(experiment.halted_classes)
+    for device_class in sorted(wanted & known):
+        # Two looks that overlap would both halt it, and the log would tell of it twice.
+        version = experiment.row_version
+        services.halt(experiment=experiment, device_class=device_class, row_version=version, **said)
+    # Results go by the classes that the phase began with; devices of one that is gone are served by other rules.
+    if run.verdict == Action.HALT or wanted - known:
+        services.halt(experiment=experiment, **said)
+
+
 def look_at_all(now: datetime) -> int:
-    """Every served experiment: guardrails hold while it runs, is paused or halted, or waits for approval."""
-    served = list(Experiment.objects.filter(state__in=SERVED).order_by("pk"))
-    for experiment in served:
-        look(experiment, now)
+    """Every served experiment: guardrails hold while it runs, is paused or halted, or waits for approval.
+
+    Each by itself and as it is when its turn comes. What goes wrong with one keeps no other from being looked at.
+    """
+    served = list(Experiment.objects.filter(state__in=SERVED).order_by("pk").values_list("pk", flat=True))
+    for number in served:
+        try:
+            experiment = Experiment.objects.served().filter(pk=number).first()
+            if experiment is not None:
+                look(experiment, now)
+        except Exception:
+            logger.exception("look failed: experiment=%s", number)
     return len(served)

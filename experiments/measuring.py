@@ -133,15 +133,20 @@ class Counted:
         return sorted({name for phase in self.phases for _, name in phase.cells})
 
     @property
+    def live(self) -> list[str]:
+        """Classes that are not halted."""
+        return [name for name in self.classes if name not in self.halted_classes]
+
+    @property
     def smallest_arm(self) -> int:
-        """Units of the smallest arm that the present phase gives any buckets."""
-        counts = [self.present.cell(arm, self.classes).units for arm in self.present.shares]
+        """Units of the smallest arm that the present phase gives any buckets, without those of halted classes."""
+        counts = [self.present.cell(arm, self.live).units for arm in self.present.shares]
         return min(counts, default=0)
 
 
 def evidence_of(counted: Counted, policy: Policy) -> Evidence:
     """Classes first: one that is to be halted at this look is left out of the whole, which then may be healthy."""
-    live = [name for name in counted.classes if name not in counted.halted_classes]
+    live = counted.live
     by_class = {name: _class_findings(counted, policy, name, len(live)) for name in live}
     # Harm in every class is no matter of classes: then the whole is judged.
     rest = [name for name in live if name not in tripped_classes(by_class, policy)] or live
@@ -236,7 +241,7 @@ def suspects(counted: Counted, classes: Sequence[str]) -> list[tuple[str, Balanc
 
 def results(counted: Counted, policy: Policy) -> dict[str, Any]:
     """Everything that pages and the API show of one look, as JSON."""
-    live = [name for name in counted.classes if name not in counted.halted_classes]
+    live = counted.live
     mismatch = srm(counted, live)
     return {
         "arms": {arm: _told_arm(counted.present.cell(arm, counted.classes)) for arm in _arms(counted)},

@@ -18,7 +18,8 @@ class AnalysisRun(models.Model):
     """One look at an experiment. Equal inputs have an equal `inputs_hash`, and so an equal verdict.
 
     `verdict` is an action of `experiments.policy`, `classes` those it halts, `units` those of the smallest arm of the
-    phase. `results` is what `experiments.measuring.results` made of the counts. `error` is set when the look failed.
+    phase in classes that are not halted. `results` is what `experiments.measuring.results` made of the counts. `error`
+    is set when the look failed.
     """
 
     experiment = models.ForeignKey(Experiment, models.PROTECT, related_name="analyses")

@@ -17,6 +17,8 @@ from scipy import special
 CONCENTRATION = 100.0
 WARNING_P_VALUE = 0.001
 HALTING_FACTOR = 1000.0
+# Of each arm: below, Pearson's statistic is no chi-square, and the first unit of an arm of 5 % would be a mismatch.
+LEAST_EXPECTED = 5.0
 _MOST_LOG = 700.0
 
 
@@ -40,9 +42,12 @@ def balance(counts: Sequence[int], shares: Sequence[float]) -> Balance:
 
 
 def chi_square(counts: Sequence[int], shares: Sequence[float]) -> float:
-    """p-value of Pearson's test; shares sum to 1. Phil. Mag. 50 (1900) 157. For one look; 1 without units."""
+    """p-value of Pearson's test; shares sum to 1. Phil. Mag. 50 (1900) 157. For one look.
+
+    1 until each arm should have 5 units: Cochran, Biometrics 10 (1954) 417. The factor counts from the first one on.
+    """
     n = sum(counts)
-    if not n or len(counts) == 1:
+    if len(counts) == 1 or n * min(shares) < LEAST_EXPECTED:
         return 1.0
     statistic = sum((count - n * share) ** 2 / (n * share) for count, share in zip(counts, shares, strict=True))
     return float(special.chdtrc(len(counts) - 1, statistic))

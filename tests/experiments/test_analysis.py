@@ -211,6 +211,62 @@ def test_days_and_classes_add_up(of):
     assert sum(sum(row.histogram) for row in rows) == 90
 
 
+def test_no_group_is_told_of_without_one_of_its_arms(of, monkeypatch):
+    monkeypatch.setattr(analysis, "_MOST_GROUPS", 1)
+    for arm, of_one, of_two in (("treatment", 30, 29), ("control", 28, 20)):
+        exposed(of, arm, of_one + of_two, app_version=lambda index, first=of_one: "1" if index < first else "2")
+    groups = analysis._groups(of.phase)
+    assert groups == {"os android": [59, 48], "app_version 1": [30, 28]}
+
+
+def halted_verdict(of, *classes, verdict="halt_class"):
+    phase = of.phases.last()
+    said = {"reasons": ["crash: 3 times"], "classes": list(classes), "units": 1}
+    return AnalysisRun.objects.create(experiment=of, phase=phase, as_of=LATER, verdict=verdict, **said)
+
+
+@pytest.mark.parametrize(
+    ("classes", "verdict", "state", "halted"),
+    [
+        (("low",), "halt_class", "running", ["low"]),
+        (("gone", "low"), "halt_class", "halted", ["low"]),
+        (("gone", "high", "low"), "halt", "halted", ["high", "low"]),
+    ],
+)
+def test_a_class_that_is_gone_meanwhile_halts_all(of, classes, verdict, state, halted):
+    """Named otherwise since the phase began, it cannot be halted by that name; its devices still crash."""
+    analysis.apply(of, halted_verdict(of, *classes, verdict=verdict), LATER)
+    of.refresh_from_db()
+    assert (of.state, of.halted_classes) == (state, halted)
+
+
+@pytest.mark.parametrize("verdict", ["rollback", "halt", "halt_class"])
+def test_a_verdict_stops_no_version_that_it_did_not_look_at(of, verdict):
+    """A slow look at a bad version ends when a fix has taken its place."""
+    run = halted_verdict(of, "low", verdict=verdict)
+    measured.phase(of, 6000, LATER)
+    analysis.apply(of, run, LATER)
+    of.refresh_from_db()
+    assert (of.state, of.halted_classes) == ("running", [])
+
+
+def test_what_goes_wrong_with_one_experiment_keeps_no_other_from_being_looked_at(of, monkeypatch, caplog):
+    second = measured.experiment(slug="second")
+    exposed(second, "treatment", 20, integrity_at=NOW)
+    fine = analysis.apply
+
+    def broken(experiment, run, now):
+        if experiment == of:
+            raise ArithmeticError("no number")
+        fine(experiment, run, now)
+
+    monkeypatch.setattr(analysis, "apply", broken)
+    assert analysis.look_at_all(LATER) == 2
+    second.refresh_from_db()
+    assert second.state == "rolled_back"
+    assert f"look failed: experiment={of.pk}" in caplog.text
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_whole_way_from_the_stream(of, event_stream):
     for arm, version in (("treatment", 2), ("control", 1)):

@@ -1,8 +1,11 @@
 """From counted cells to a verdict: what few units, new phases and halted classes must not decide."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 
+from experiments.analysis import inputs_hash
 from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, final_read
 from experiments.policy import Action, Policy, Progress, judge
 from experiments.statistics.estimates import Moments
@@ -45,3 +48,37 @@ def test_two_units_prove_nothing_in_the_final_read():
     found = counted(phase(moments([11.0]), moments([10.0]), units=1))
     latency = next(row for row in final_read(found, POLICY, found.classes) if row["name"] == "latency")
     assert (latency["p_value"], latency["interval"]) == (1.0, [None, None])
+
+
+def test_units_of_halted_classes_are_no_sample():
+    """Else a plan would go on to everybody by the units of the one class that it was halted for."""
+    nothing = Moments(0, 0.0, 0.0)
+    found = counted(phase(nothing, nothing, name="old"), halted_classes=("old",))
+    assert found.smallest_arm == 0
+    assert verdict(found).action is Action.INCONCLUSIVE
+    assert counted(phase(nothing, nothing, name="old"), halted_classes=("odd",)).smallest_arm == 1000
+
+
+SEEN = counted(phase(moments([10.0, 11.0]), moments([10.0, 11.0])))
+OTHERWISE = {
+    "phases": [phase(moments([10.0, 11.0]), moments([10.0, 11.5]))],
+    "control": "old",
+    "treatments": ["treatment", "third"],
+    "halted_classes": ("all",),
+    "groups": {"os android": [3, 4]},
+    "tiers": {"all": "android"},
+    "integrity_units": 1,
+    "silent_seconds": 90_000.0,
+    "is_halted": True,
+}
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(Counted)])
+def test_whatever_a_look_concludes_from_is_in_its_hash(name):
+    assert inputs_hash(replace(SEEN, **{name: OTHERWISE[name]}), POLICY) != inputs_hash(SEEN, POLICY)
+
+
+def test_rules_and_shares_are_in_the_hash_and_the_passing_of_time_is_not():
+    other_shares = replace(SEEN, phases=[replace(SEEN.present, shares={"treatment": 0.4, "control": 0.6})])
+    assert inputs_hash(other_shares, POLICY) != inputs_hash(SEEN, POLICY) != inputs_hash(SEEN, Policy(slo_ms=50))
+    assert inputs_hash(replace(SEEN, silent_seconds=3600.0), POLICY) == inputs_hash(SEEN, POLICY)

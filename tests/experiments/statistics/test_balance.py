@@ -38,6 +38,19 @@ def test_what_cannot_be_compared_is_refused(counts, shares):
         balance(counts, shares)
 
 
+def test_the_first_units_of_a_small_arm_are_no_mismatch():
+    """One run in twenty begins with a unit of the arm of 5 %; Pearson's statistic would make that one in 76 000."""
+    assert balance([0, 1], [0.95, 0.05]).p_value == 1.0
+    assert balance([80, 19], [0.95, 0.05]).p_value == 1.0
+    assert balance([80, 20], [0.95, 0.05]).p_value < 1e-6
+    assert balance([60, 30], [0.95, 0.05]).factor > 1000, "what is out of all proportion halts before that"
+    firsts = (RNG.random((1_000, 400)) < 0.05).cumsum(axis=1)
+    warned = [
+        any(balance([n - int(k), int(k)], [0.95, 0.05]).p_value < 0.001 for n, k in enumerate(run, 1)) for run in firsts
+    ]
+    assert sum(warned) / len(warned) <= 0.03
+
+
 def looks(share, runs=2_000):
     treatment = RNG.binomial(2_000, share, (runs, 28)).cumsum(axis=1)
     totals = 2_000 * np.arange(1, 29)
@@ -63,3 +76,25 @@ def test_a_split_of_49_to_51_is_mostly_caught():
 def test_the_drill_down_names_the_group_that_is_out_of_balance():
     groups = {"15": (500, 510), "14": (300, 480), "13": (0, 0), "12": (40, 45)}
     assert [name for name, _ in drill_down(groups, [1, 1])] == ["14"]
+
+
+def test_the_drill_down_asks_more_of_one_among_many_groups_that_have_units():
+    skewed = {"14": (553, 447)}
+    assert drill_down(skewed, [1, 1])[0][1].p_value == pytest.approx(stats.chisquare([553, 447]).pvalue)
+    assert drill_down(skewed | {"13": (0, 0)}, [1, 1])
+    assert not drill_down(skewed | {"13": (500, 500)}, [1, 1])
+
+
+def test_the_drill_down_tells_the_worst_first_and_equals_by_name():
+    groups = {"b": (600, 400), "a": (600, 400), "c": (700, 300)}
+    assert [name for name, _ in drill_down(groups, [1, 1])] == ["c", "a", "b"]
+
+
+def test_counts_are_told_beside_the_parts_that_were_planned():
+    found = balance([60, 20], [3, 1])
+    assert (found.counts, found.shares, found.p_value) == ((60, 20), (0.75, 0.25), 1.0)
+
+
+def test_a_single_arm_cannot_be_out_of_balance():
+    found = balance([1_000], [1])
+    assert (found.p_value, found.factor) == (1.0, 1.0)
