@@ -1,3 +1,5 @@
+"""The composition root as a Django application: commands of the whole system, and the admin site of all."""
+
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 

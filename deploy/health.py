@@ -1,3 +1,5 @@
+"""Whether the control plane works: one answer for phones, and one for whoever runs it."""
+
 from django.db import Error, connection
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone

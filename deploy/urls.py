@@ -1,3 +1,5 @@
+"""All that the control plane answers: the admin, REST, and Firebase's admin API."""
+
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView

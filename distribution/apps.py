@@ -1,3 +1,5 @@
+"""What devices get, as a Django application: registers its checks, and hands experiments what they may not import."""
+
 from django.apps import AppConfig
 
 

@@ -1,3 +1,5 @@
+"""`make demo`: tell the story against a `make run` in progress."""
+
 import sys
 
 from deploy.cli.client import ApiError

@@ -1,3 +1,5 @@
+"""Ports of the loopback: whether one is free, who holds it, and how to keep one until its server listens."""
+
 import socket
 from contextlib import suppress
 

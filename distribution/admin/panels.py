@@ -1,3 +1,5 @@
+"""What a version's page in the registry's admin shows of its releases."""
+
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString

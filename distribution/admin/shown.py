@@ -1,3 +1,5 @@
+"""Revisions and signed documents, which people only read."""
+
 from django.contrib import admin
 
 from distribution.models import Revision, SignedDocument

@@ -1,3 +1,5 @@
+"""What is sent and answered about a channel's own rules."""
+
 from typing import Any
 
 from rest_framework import serializers

@@ -1,3 +1,5 @@
+"""What is sent and answered about releases, stops and revisions."""
+
 from typing import Any
 
 from rest_framework import serializers

@@ -1,3 +1,5 @@
+"""Addresses of REST for what devices get."""
+
 from django.urls import path
 
 from distribution.api import channels, explain, patches, protection, trust, views

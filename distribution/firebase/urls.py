@@ -1,3 +1,5 @@
+"""Addresses of Firebase ML's admin API and of the storage API that its uploads use."""
+
 from django.urls import path
 
 from distribution.firebase import storage_views, views

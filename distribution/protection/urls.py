@@ -1,3 +1,5 @@
+"""Addresses of the key service."""
+
 from django.urls import path
 
 from distribution.protection import views

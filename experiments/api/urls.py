@@ -1,3 +1,5 @@
+"""Addresses of REST for experiments and rollouts."""
+
 from django.urls import path
 
 from experiments.api import slices, units, views

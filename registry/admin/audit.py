@@ -1,3 +1,5 @@
+"""The audit log, and whether its chain of hashes holds."""
+
 from typing import Any
 
 from django.contrib import admin

@@ -1,3 +1,5 @@
+"""Forms of a model's gates and profiles, and of whatever needs a reason."""
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Who calls, by the token in the request."""
+
 from typing import Any
 
 from django.utils import timezone

@@ -1,3 +1,5 @@
+"""Addresses of REST for what exists."""
+
 from django.urls import path, register_converter
 
 from registry.api.views import applications, audit, conversions, device_classes, gates, models, tokens, webhooks

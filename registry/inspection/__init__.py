@@ -1,3 +1,5 @@
+"""What a file is and holds, found out by reading it as data. Nothing of it is ever executed. Pure."""
+
 from registry.inspection.errors import InspectionError
 from registry.inspection.evaluation_set import inspect_evaluation_set
 from registry.inspection.inspect import inspect_source

@@ -1,3 +1,5 @@
+"""Applications, who may touch them, their channels and their device classes."""
+
 import hashlib
 import secrets
 from datetime import datetime

@@ -1,3 +1,5 @@
+"""The chained log of everything that was done, and requests to publish what follows from it."""
+
 import hashlib
 import json
 from datetime import datetime

@@ -1,3 +1,5 @@
+"""Conversion jobs, and second builds that prove a variant."""
+
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self

@@ -1,3 +1,5 @@
+"""What is built of a model, which variants may be released although they miss a gate, and what devices measured."""
+
 from django.db import models
 
 from registry.models.applications import RowVersionField, SlugField

@@ -1,3 +1,5 @@
+"""Work that one worker at a time holds for as long as it gives signs of life."""
+
 import uuid
 from collections.abc import Mapping
 from datetime import datetime

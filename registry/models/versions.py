@@ -1,3 +1,5 @@
+"""Bytes by digest, models, their immutable versions, and the variants that conversions made of those."""
+
 from typing import Any, ClassVar, Self
 
 from django.conf import settings

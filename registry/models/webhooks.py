@@ -1,3 +1,5 @@
+"""Webhooks and their deliveries."""
+
 import uuid
 from datetime import datetime
 

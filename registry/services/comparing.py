@@ -1,3 +1,5 @@
+"""Two versions side by side, from what is stored of their conversions."""
+
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Models before their first version, and their names."""
+
 from datetime import datetime
 
 from django.db import transaction

@@ -1,3 +1,5 @@
+"""A user's own API tokens."""
+
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User

@@ -1,3 +1,5 @@
+"""Where a model enters: uploads become immutable, numbered versions, whose conversions are requested with them."""
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,3 +1,5 @@
+"""Which conversions a version gets: planned when it is registered, and asked for later."""
+
 from collections.abc import Sequence
 from datetime import datetime
 

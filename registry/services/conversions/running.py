@@ -1,3 +1,5 @@
+"""One conversion job in a worker: claimed, run with a heartbeat, and its end written down."""
+
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""Finds jobs whose worker or message was lost, and queues them again."""
+
 from datetime import datetime, timedelta
 from typing import Any
 
