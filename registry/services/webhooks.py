@@ -1,8 +1,10 @@
 """Webhooks of an application, and the deliveries that tell them what happened."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
@@ -71,6 +73,8 @@ def rotate_secret(*, webhook: Webhook, actor: str, now: datetime) -> str:
     """A new secret. For a day messages carry a signature of the former one too, so that no receiver misses one."""
     secret = messages.new_secret()
     with transaction.atomic():
+        # Of two at once the second follows the first, whose secret somebody was shown.
+        webhook.secret = Webhook.objects.select_for_update().get(pk=webhook.pk).secret
         webhook.previous_secret, webhook.previous_until = webhook.secret, now + SECRET_OVERLAP
         webhook.secret = seal(secret)
         webhook.save(update_fields=["secret", "previous_secret", "previous_until"])
@@ -133,7 +137,7 @@ def attempt(*, delivery_id: int, clock: Callable[[], datetime], send: Send = egr
         _note(delivery, WebhookDelivery.State.DELIVERED, answer.status, answer.text)
         return
     _failed(delivery, answer.status, answer.text, clock())
-    if answer.status == GONE:
+    if answer.status == GONE and Webhook.objects.filter(pk=webhook.pk, url=webhook.url, disabled_reason="").exists():
         _disable(webhook, f"it answered {GONE}: gone", "system:webhooks", clock())
 
 
@@ -207,8 +211,10 @@ def _failed(delivery: WebhookDelivery, status: int | None, text: str, now: datet
 
 
 def _note(delivery: WebhookDelivery, state: str, status: int | None, text: str) -> None:
-    delivery.state, delivery.answer_status, delivery.answer = state, status, text
-    delivery.save(update_fields=["state", "answer_status", "answer", "next_attempt_at"])
+    """Nothing where another attempt has begun since, somebody wants it sent again, or it was deleted."""
+    own = {"attempts": delivery.attempts, "attempted_at": delivery.attempted_at}
+    told = {"state": state, "answer_status": status, "answer": text, "next_attempt_at": delivery.next_attempt_at}
+    WebhookDelivery.objects.filter(pk=delivery.pk, **own).update(**told)
 
 
 def _disable(webhook: Webhook, reason: str, actor: str, now: datetime) -> None:
@@ -238,8 +244,12 @@ def _checked(url: str, event_types: Iterable[str]) -> list[str]:
 
 
 def _told(webhook: Webhook) -> dict[str, Any]:
-    """For the log; a secret never stands in it."""
-    return {"url": webhook.url, "event_types": webhook.event_types}
+    """For the log, which every viewer reads: neither a secret nor an address that is one stands in it."""
+    return {
+        "host": urlsplit(webhook.url).netloc,
+        "url_sha256": hashlib.sha256(webhook.url.encode()).hexdigest(),
+        "event_types": webhook.event_types,
+    }
 
 
 def _record(

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook as Receiver
 from standardwebhooks import WebhookVerificationError
 
 from registry import errors
-from registry.models import AuditEntry, WebhookDelivery
+from registry.models import AuditEntry, Webhook, WebhookDelivery
 from registry.services import webhooks
 from registry.webhooks import egress, messages, sealing
 from tests import factories
@@ -99,7 +99,8 @@ def test_secrets_are_as_long_as_the_specification_asks():
 PRIVATE = [
     "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
     "255.255.255.255", "::1", "::", "fe80::1", "fd00::1", "ff02::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1",
-    "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:0:0:0:0:0:1", "192.0.2.1",
+    "64:ff9b::7f00:1", "64:ff9b:1::7f00:1", "2002:7f00:1::", "2001:0:0:0:0:0:0:1", "192.0.2.1", "fec0::1", "::7f00:1",
+    "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "100.100.100.200", "::ffff:168.63.129.16",
 ]  # fmt: skip
 
 
@@ -132,6 +133,13 @@ def test_a_name_that_resolves_inward_is_refused_when_connecting():
     """The name was harmless when it was checked; the guard asks where the connection is made."""
     with pytest.raises(egress.AddressRefused, match=r"hooks\.example\.com is 127\.0\.0\.1"):
         egress.send(URL, {}, "{}", allow_private=False, resolve=lambda _host, _port: ["93.184.215.14", "127.0.0.1"])
+
+
+@pytest.mark.parametrize("host", ["127.1", "0x7f000001", "2130706433", "0177.0.0.1", "localhost"])
+def test_other_ways_to_write_an_inner_address_are_refused_when_connecting(host):
+    assert egress.check_url(f"https://{host}/", allow_private=False) is None, "it is a name until it is resolved"
+    with pytest.raises(egress.AddressRefused, match="expected a public address"):
+        egress.send(f"https://{host}/", {}, "{}", allow_private=False)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -174,6 +182,16 @@ def test_a_redirect_is_not_followed(receiver):
 
 def test_of_a_long_answer_the_beginning_is_kept(receiver):
     assert len(sent_to(receiver, "/long").text) == egress.MOST_ANSWER_BYTES
+
+
+def test_an_answer_that_drips_is_not_waited_for(receiver):
+    """Each byte in time, all of them in hours: a worker would be kept from everything else."""
+    seconds = iter(range(0, 1000, 4))
+    url = f"http://hooks.test:{receiver.server_port}/long"
+    with pytest.raises(egress.Undelivered, match="ReadTimeout: expected the whole answer within 15 s"):
+        egress.send(
+            url, {}, "{}", allow_private=True, resolve=lambda _host, _port: ["127.0.0.1"], clock=lambda: next(seconds)
+        )
 
 
 def test_nobody_there_is_no_answer(receiver):
@@ -315,6 +333,49 @@ class TestDeliveries:
             Receiver(secret).verify(receiving.sent[0][2], receiving.sent[0][1])
         attempt(delivery, receiving, now + timedelta(hours=1))
         assert " " not in receiving.sent[1][1]["webhook-signature"]
+
+    def test_of_two_rotations_at_once_the_second_follows_the_first(self, application, webhook):
+        (delivery,) = told(application)
+        seen, now = Webhook.objects.get(pk=webhook.pk), datetime.now(UTC)
+        first = webhooks.rotate_secret(webhook=webhook, actor="ada", now=now)
+        second = webhooks.rotate_secret(webhook=seen, actor="grace", now=now)
+        receiving = Receiving(200)
+        attempt(delivery, receiving, now)
+        for secret in (first, second):
+            Receiver(secret).verify(receiving.sent[0][2], receiving.sent[0][1])
+
+    @pytest.mark.parametrize("meanwhile", ["deleted", "moved", "sent again"])
+    def test_what_is_done_during_an_attempt_is_not_undone_by_its_answer(self, application, webhook, meanwhile):
+        (delivery,) = told(application)
+        said = {"actor": "ada", "now": NOW}
+
+        def answer(*_: Any, **__: Any) -> egress.Answer:
+            if meanwhile == "deleted":
+                webhooks.delete_webhook(webhook=webhook, **said)
+            elif meanwhile == "moved":
+                webhooks.change_webhook(webhook=webhook, url=f"{URL}/new", event_types=[], **said)
+            else:
+                webhooks.redeliver(delivery=WebhookDelivery.objects.get(), **said)
+            return egress.Answer(410, "gone") if meanwhile != "sent again" else egress.Answer(200, "thanks")
+
+        webhooks.attempt(delivery_id=delivery.pk, clock=lambda: NOW, send=answer)
+        if meanwhile == "moved":
+            assert Webhook.objects.get().disabled_reason == "", "it was the former address that is gone"
+        if meanwhile == "sent again":
+            assert WebhookDelivery.objects.due(NOW).get() == delivery
+
+    def test_the_log_holds_no_address_that_lets_anybody_in(self, application):
+        """Viewers read it; of webhooks only administrators do."""
+        secret_url = "https://hooks.example.com/services/T0/B0/s3cret?token=s3cret"
+        made, _ = webhooks.create_webhook(
+            application=application, name="chat", url=URL, event_types=[], actor="ada", now=NOW
+        )
+        webhooks.change_webhook(webhook=made, url=secret_url, event_types=[], actor="ada", now=NOW)
+        webhooks.delete_webhook(webhook=made, actor="ada", now=NOW)
+        log = list(AuditEntry.objects.filter(verb__endswith="_webhook").values("before", "after"))
+        assert "s3cret" not in json.dumps(log)
+        assert log[1]["before"]["url_sha256"] != log[1]["after"]["url_sha256"]
+        assert log[1]["after"]["host"] == "hooks.example.com"
 
     def test_neither_rows_nor_the_log_hold_a_secret(self, webhook, settings):
         bare = webhook.shown_secret.removeprefix("whsec_")
