@@ -218,9 +218,8 @@ def _guardrail(finding: Finding, policy: Policy) -> Iterator[Ruling]:
             yield Ruling(Action.HALT, told)
     if not finding.is_enough or finding.bound <= rule.margin:
         return
-    is_severe = rule.severe_action is not None and finding.bound > 2 * rule.margin
-    action = rule.severe_action if is_severe and rule.severe_action else rule.action
-    yield Ruling(action, _told(rule, finding, " twice" if is_severe else ""))
+    severe = rule.severe_action if finding.bound > 2 * rule.margin else None
+    yield Ruling(severe or rule.action, _told(rule, finding, " twice" if severe else ""))
 
 
 def _class_rulings(by_class: Mapping[str, Sequence[Finding]], policy: Policy) -> Iterator[Ruling]:

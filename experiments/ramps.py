@@ -106,5 +106,5 @@ def arm_at(ranges: Mapping[str, Sequence[Sequence[int]]], position: int) -> str 
 def moved(before: Mapping[str, Sequence[Sequence[int]]], after: Mapping[str, Sequence[Sequence[int]]]) -> int:
     """How many buckets have another arm than before, entering and leaving included."""
     spans = [span for ranges in (*before.values(), *after.values()) for span in ranges]
-    edges = sorted({0, BUCKETS, *(edge for span in spans for edge in span)})
+    edges = sorted({edge for span in spans for edge in span})
     return sum(end - first for first, end in pairwise(edges) if arm_at(before, first) != arm_at(after, first))

@@ -38,6 +38,18 @@ def test_the_truth_table_of_compatibility(runtime, runtime_version, variant, com
     assert (incompatibility(variant, profile) is None) is compatible
 
 
+@pytest.mark.parametrize(
+    ("profile", "told"),
+    [
+        (DeviceProfile("android", runtime="coreml"), "runtime is coreml, tflite-full-int8 needs litert"),
+        (DeviceProfile("android"), "runtime_version is unknown, tflite-full-int8 needs 2.0"),
+        (DeviceProfile("android", runtime_version="1.9"), "runtime_version is 1.9, tflite-full-int8 needs 2.0"),
+    ],
+)
+def test_it_is_told_what_the_device_lacks(profile, told):
+    assert incompatibility(INT8, profile) == told
+
+
 def test_the_class_decides_the_preference_not_the_order_built():
     profile = DeviceProfile("android", runtime="litert", runtime_version="2.1")
     assert choose_variant([FLOAT, INT8], profile, ANDROID) == INT8

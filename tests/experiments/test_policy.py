@@ -21,6 +21,7 @@ from experiments.policy import (
 POLICY = Policy()
 READY = Progress(seconds=7200, hold_seconds=3600, units=500, min_units=200)
 HOUR = 3600.0
+ADVANCED = "time, sample and approval are there, and no guardrail speaks against it"
 MARGIN = {rule.name: rule.margin for rule in DEFAULT_GUARDRAILS}
 
 
@@ -45,6 +46,7 @@ TABLE = [
     # crash after activation bound above margin → rollback
     ("crash above margin", Evidence([above("crash")]), "rollback"),
     ("crash at margin", Evidence([above("crash", 1.0)]), "advance"),
+    ("crash in a class at margin", Evidence(by_class={"old": [above("crash", 1.0)]}), "advance"),
     ("crash in a class", Evidence(by_class=classes("crash", "old")), "halt_class"),
     # load/compile failure or fallback → halt that class, all at three classes
     ("load failure in a class", Evidence(by_class=classes("load_failure", "old")), "halt_class"),
@@ -61,12 +63,14 @@ TABLE = [
     # latency bound above +10 % → hold, 2× → rollback
     ("latency +11 %", Evidence([finding("latency", log(1.11))]), "hold"),
     ("latency +9 %", Evidence([finding("latency", log(1.09))]), "advance"),
+    ("latency at twice the margin", Evidence([above("latency", 2.0)]), "hold"),
     ("latency twice the margin", Evidence([above("latency", 2.01)]), "rollback"),
     ("slow devices", Evidence([above("slow")]), "hold"),
     ("slow devices twice", Evidence([above("slow", 2.01)]), "rollback"),
     # SRM → hold/halt
     ("srm p 0.0009", Evidence(srm_p_value=0.0009), "hold"),
     ("srm p 0.0011", Evidence(srm_p_value=0.0011), "advance"),
+    ("srm factor 1000", Evidence(srm_factor=1000), "advance"),
     ("srm factor 1001", Evidence(srm_p_value=1e-9, srm_factor=1001), "halt"),
     # no data 24 h → hold, never advance
     ("silent for 24 h", Evidence(silent_seconds=24 * HOUR), "hold"),
@@ -76,6 +80,8 @@ TABLE = [
     ("three errors", Evidence(errors_in_row=3), "advance"),
     # absolute ceiling with ≥ 20 events → halt
     ("crash of 6 %", Evidence([finding("crash", 0.9, units=400, events=24)]), "halt"),
+    ("crash of 6 %, 20 events", Evidence([finding("crash", 0.9, units=300, events=20)]), "halt"),
+    ("crash at the ceiling", Evidence([finding("crash", 0.9, units=400, events=20)]), "advance"),
     ("crash of 6 %, 19 events", Evidence([finding("crash", 0.9, units=300, events=19)]), "advance"),
     ("crash of 4 %", Evidence([finding("crash", 0.9, units=600, events=24)]), "advance"),
     ("ceiling needs no control", Evidence([finding("fallback", 0, units=150, events=30, enough=False)]), "halt"),
@@ -96,8 +102,9 @@ def test_the_default_policy(evidence, action):
         ({"seconds": 3599}, "inconclusive", "the step's time is not over: 1.0 of 1.0 h"),
         ({"units": 199}, "inconclusive", "the sample is too small: 199 of 200 units"),
         ({"units": 0, "min_units": 0}, "inconclusive", "the sample is too small: 0 of 1 units"),
+        ({"seconds": 3600, "units": 200}, "advance", ADVANCED),
         ({"is_approval_missing": True}, "inconclusive", "the next step waits for approval"),
-        ({}, "advance", "time, sample and approval are there, and no guardrail speaks against it"),
+        ({}, "advance", ADVANCED),
     ],
 )
 def test_advance_only_when_all_is_met(changes, action, reason):
@@ -130,11 +137,24 @@ def test_harm_is_told_in_the_unit_of_its_margin():
     )
 
 
+def test_only_what_acts_on_severe_harm_tells_of_it():
+    harmed = [Finding("slow", 0.09, 0.05, True, 900, 99), Finding("funnel", 0.09, 0.05, True, 900, 99, "b")]
+    assert judge(Evidence(harmed), READY, POLICY).reasons == (
+        "slow: +9.00 points, at least +5.00; above twice the margin of 2.00",
+        "funnel of b: +9.00 points, at least +5.00; above the margin of 2.00",
+    )
+
+
 def test_a_step_that_is_not_monitored_passes_over_holds_and_sample_but_not_over_a_stop():
     unmonitored = replace(READY, is_monitored=False, units=0)
     assert judge(Evidence([above("funnel")], silent_seconds=30 * HOUR), unmonitored, POLICY).action == "advance"
     assert judge(Evidence([above("crash")]), unmonitored, POLICY).action == "rollback"
     assert judge(Evidence(), replace(unmonitored, seconds=0), POLICY).action == "inconclusive"
+
+
+def test_a_guardrail_in_a_dry_run_halts_no_class_either():
+    policy = policy_from_json({"guardrails": {"crash": {"is_dry_run": True}}})
+    assert judge(Evidence(by_class=classes("crash", "old")), READY, policy).action == "advance"
 
 
 def test_the_classes_to_leave_out_are_those_that_trip():
@@ -166,6 +186,8 @@ def test_a_policy_of_its_own():
         ({"guardrails": {"heat": {}}}, "expected some of crash, .*, got heat"),
         ({"guardrails": {"crash": 3}}, "guardrails.crash: expected an object, got 3"),
         ({"guardrails": {"crash": {"margins": 3}}}, "got margins: 3"),
+        ({"guardrails": {"crash": {"margin": True}}}, "crash.margin: expected a positive number, got True"),
+        ({"guardrails": {"crash": {"is_dry_run": 1}}}, "got is_dry_run: 1"),
         ({"guardrails": {"crash": {"action": "advance"}}}, "expected hold, halt, rollback, halt_class, got 'advance'"),
     ],
 )

@@ -19,8 +19,18 @@ def arms(draw):
     return [Share(f"a{index}", end - first, index == 0) for index, (first, end) in enumerate(pairwise(edges))]
 
 
-def holder(ranges, positions):
-    return [arm_at(ranges, position) for position in positions]
+def equal_arms(count):
+    names = [f"a{index}" for index in range(count)]
+    return [Share(name, bp, name == "a0") for name, bp in zip(names, equal_shares(names), strict=True)]
+
+
+@st.composite
+def few_buckets(draw):
+    """Neighbouring ranges of up to three arms among the first 40 buckets, some with a gap between them."""
+    edges = sorted(draw(st.sets(st.integers(0, 40), min_size=2, max_size=6)))
+    owners = draw(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=len(edges) - 1, max_size=len(edges) - 1))
+    spans = list(zip(owners, pairwise(edges), strict=True))
+    return {name: [span for owner, span in spans if owner == name] for name in "abc"}
 
 
 @pytest.mark.parametrize(
@@ -92,10 +102,16 @@ def test_moved_sees_a_unit_that_changes_its_arm():
     assert moved({"a": [[0, 10]], "b": [[10, 20]]}, {"a": [[0, 15]], "b": [[15, 20]]}) == 5
 
 
+@given(few_buckets(), few_buckets())
+def test_moved_counts_what_going_through_all_buckets_counts(before, after):
+    assert moved(before, after) == sum(arm_at(before, each) != arm_at(after, each) for each in range(41))
+
+
 @pytest.mark.parametrize(
     ("kind", "shares", "told"),
     [
         ("ab", [Share("a", 10_000, True)], "expected 2 to 20, got 1"),
+        ("ab", equal_arms(21), "expected 2 to 20, got 21"),
         ("ab", [Share("a", 5000, True), Share("a", 5000)], "expected unique names"),
         ("ab", [Share("a", 5000), Share("b", 5000)], "expected one control, got 0"),
         ("ab", [Share("a", 5000, True), Share("b", 4999)], "add up to 10000, got 9999"),
@@ -106,9 +122,17 @@ def test_moved_sees_a_unit_that_changes_its_arm():
 def test_arms_that_do_not_fit_are_refused(kind, shares, told):
     with pytest.raises(ValueError, match=told):
         require_arms(kind, shares)
+    with pytest.raises(ValueError, match=told):
+        ranges_at(kind, shares, 100)
+
+
+def test_twenty_arms_fit_and_a_rollout_asks_for_no_shares():
+    require_arms("ab", equal_arms(20))
+    require_arms("rollout", [Share("control", 0, control=True), Share("treatment", 0)])
 
 
 @pytest.mark.parametrize("percent_bp", [-1, BUCKETS + 1])
-def test_a_percentage_beyond_all_buckets_is_refused(percent_bp):
-    with pytest.raises(ValueError, match="expected 0 to 10000"):
-        ranges_at("rollout", ROLLOUT, percent_bp)
+@pytest.mark.parametrize("kind", ["rollout", "ab"])
+def test_a_percentage_beyond_all_buckets_is_refused(kind, percent_bp):
+    with pytest.raises(ValueError, match="percentage: expected 0 to 10000"):
+        ranges_at(kind, ROLLOUT, percent_bp)
