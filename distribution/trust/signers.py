@@ -1,4 +1,4 @@
-"""Who signs for a role: one interface, chosen by a URI, for each role and application. Pure.
+"""Who signs for a role: one interface, chosen by a URI, for each role and application. Imports no Django.
 
     file:/keys/{application}/{role}.pem                      a plain PEM file: development, or an encrypted disk
     file+encrypted:/keys/targets.pem?passphrase_file=/run/p  PEM under a passphrase, from a file …
