@@ -1,8 +1,11 @@
 """Whoever adds a setting, a reason, a stage, an error code, an endpoint or a verb documents it, or this fails."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 from django.urls import URLPattern, get_resolver
 
@@ -14,6 +17,7 @@ from registry.errors import DomainError
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+DOCUMENTS = [*DOCS.rglob("*.md"), ROOT / "README.md"]
 OPERATIONS = (DOCS / "operations.md").read_text()
 PROTOCOL = (DOCS / "protocol.md").read_text()
 REST = (DOCS / "rest.md").read_text()
@@ -80,12 +84,31 @@ def test_verbs_of_the_command_line(verb):
     assert f"`{verb}`" in REST
 
 
+def test_every_module_of_the_command_line_is_part_of_it():
+    """A module that nobody imports leaves its verbs out without a word."""
+    modules = {f"deploy.cli.{path.stem}" for path in (ROOT / "deploy/cli").glob("*.py")} - {"deploy.cli.__init__"}
+    script = "import sys, deploy.cli.main; print(*(name for name in sys.modules if name.startswith('deploy.cli.')))"
+    told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert modules == set(told.stdout.split())
+
+
+def test_documents_name_verbs_that_there_are():
+    named = re.compile(r"(?:^|[`$(/ ])aerogram (?:--json )?([a-z][a-z-]+)(?: ([a-z][a-z-]+))?(?=[\s`|:])", re.MULTILINE)
+    found = [(document, *said) for document in DOCUMENTS for said in named.findall(document.read_text())]
+    assert len(found) > 100
+    for document, verb, below in found:
+        command = cli.commands.get(verb)
+        assert command is not None, f"{document.name}: aerogram {verb}"
+        if isinstance(command, click.Group) and below:
+            assert below in command.commands, f"{document.name}: aerogram {verb} {below}"
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
 def test_recipes(recipe):
     assert recipe in CONVERSION
 
 
 def test_no_document_names_a_missing_file():
-    for document in [*DOCS.rglob("*.md"), ROOT / "README.md"]:
+    for document in DOCUMENTS:
         for link in re.findall(r"\]\((?!http)([^)#]+)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name}: {link}"

@@ -477,7 +477,7 @@ class ControlPlane:
             headers["If-Match"] = if_match or self._present_tag(of, or_new=or_new)
         params = {**(query or {}), **({"validate_only": "true"} if validate_only else {})}
         said = {} if body is None else {"json": body}
-        return self._ask(method, path, headers=headers, params=params, **said)  # type: ignore[no-any-return]
+        return self._ask_once(method, path, headers=headers, params=params, **said)  # type: ignore[no-any-return]
 
     def _present_tag(self, path: str, *, or_new: bool) -> str:
         try:
@@ -500,14 +500,17 @@ class ControlPlane:
         return found[:most]
 
     def _make(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A creation that is done once even if an answer was lost and the request is sent again."""
-        options = {"json": body, "headers": {"Idempotency-Key": str(uuid.uuid4())}}
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        return self._ask_once("POST", path, json=body, headers=headers)  # type: ignore[no-any-return]
+
+    def _ask_once(self, method: str, path: str, **options: Any) -> Any:
+        """What carries a key is done once, even if an answer was lost and the request is sent again."""
         try:
-            return self._ask("POST", path, **options)  # type: ignore[no-any-return]
+            return self._ask(method, path, **options)
         except Unreachable as error:
             if isinstance(error.cause, httpx.ConnectError):
                 raise
-            return self._ask("POST", path, **options)  # type: ignore[no-any-return]
+            return self._ask(method, path, **options)
 
     def _change(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """A change of the state that the server has now."""

@@ -14,9 +14,10 @@ import click
 from rich.table import Table
 
 from deploy.cli import views
-from deploy.cli.client import ApiError, ControlPlane
+from deploy.cli.client import ApiError, ControlPlane, Unreachable
 from deploy.cli.group import cli, console, tell, verb
 from deploy.cli.parameters import BASIS_POINTS, Moment, Percent
+from experiments import words
 
 ADVANCE, HOLD, INCONCLUSIVE, HALTED, ROLLED_BACK, CONFLICT = 0, 10, 11, 20, 21, 30
 EXIT_CODES = {
@@ -27,9 +28,12 @@ EXIT_CODES = {
     "halt": HALTED,
     "rollback": ROLLED_BACK,
 }
-SHOWN = ("slug", "kind", "channel", "model", "state", "percent_bp", "phase", "awaiting")
+SHOWN = ("slug", "kind", "channel", "model", "state", "percent", "phase", "awaiting")
 CHANGE = ("at", "actor", "verb", "reason")
 OTHER_STATE = (409, 412)
+# In these nothing happens by itself.
+IDLE = ("draft", "archived")
+TOO_MANY, SERVER_ERRORS = 429, 500
 Command = Callable[..., Any]
 
 
@@ -163,7 +167,8 @@ def list_experiments(server: ControlPlane, *, as_json: bool) -> Any:
 
 def _listed(rows: list[dict[str, Any]], *, as_json: bool) -> list[dict[str, Any]]:
     if not as_json:
-        console.print(views.plain_table(SHOWN, rows))
+        told = [{**row, "percent": row["percent_bp"] and words.percent(row["percent_bp"])} for row in rows]
+        console.print(views.plain_table(SHOWN, told))
     return rows
 
 
@@ -180,7 +185,7 @@ def show(server: ControlPlane, *, slug: str, as_json: bool) -> Any:
 
 @in_both("status")
 @click.argument("slug")
-@click.option("--wait", is_flag=True, help="Stay while it is inconclusive and at the same step.")
+@click.option("--wait", is_flag=True, help="Stay while it is inconclusive and at the same step, and while no answer comes.")
 @click.option("--timeout", "timeout_seconds", default=86_400.0, show_default=True)
 @click.option("--every", "pause_seconds", default=10.0, show_default=True, help="Seconds between two looks.")
 @asking
@@ -204,14 +209,37 @@ def status(
 def _awaited(
     server: ControlPlane, slug: str, first: dict[str, Any], timeout_seconds: float, pause_seconds: float
 ) -> dict[str, Any]:
-    """Until a verdict, or until the plan went on, which is one."""
-    answer, ends_at = first, time.monotonic() + timeout_seconds
-    while answer["decision"] == "inconclusive" and time.monotonic() + pause_seconds <= ends_at:
+    """Until a verdict, or until the plan went on, which is one. A server that does not answer for a while may come back."""
+    answer, ends_at, away = first, time.monotonic() + timeout_seconds, None
+    while _may_change(answer) and time.monotonic() + pause_seconds <= ends_at:
         time.sleep(pause_seconds)
-        answer = server.experiment(slug, "status")
-        if answer["state"] == "running" and (answer["step"] or 0) > (first["step"] or 0):
+        try:
+            answer, away = server.experiment(slug, "status"), None
+        except ApiError as error:
+            if not _passes(error):
+                raise
+            away = error
+            continue
+        if first["state"] != "running":
+            first = answer
+        elif answer["state"] == "running" and _step(answer) > _step(first):
             return answer | {"decision": "advance"}
+    if away is not None:
+        raise away
     return answer
+
+
+def _may_change(answer: dict[str, Any]) -> bool:
+    return answer["decision"] == "inconclusive" and answer["state"] not in IDLE
+
+
+def _passes(error: ApiError) -> bool:
+    return isinstance(error, Unreachable) or error.status == TOO_MANY or error.status >= SERVER_ERRORS
+
+
+def _step(answer: dict[str, Any]) -> int:
+    """Before the first one: -1."""
+    return -1 if answer["step"] is None else int(answer["step"])
 
 
 def _print_status(slug: str, answer: dict[str, Any]) -> None:
@@ -221,7 +249,7 @@ def _print_status(slug: str, answer: dict[str, Any]) -> None:
         console.print(f"  {reason}", markup=False)
     if answer["lacking"]:
         console.print(_lacking_in_words(answer["lacking"]), markup=False)
-    table = Table("arm", "version", "share", "units", "activated", "failed", "lost")
+    table = Table("arm", "version", "split", "units", "activated", "failed", "lost")
     for arm in answer["arms"]:
         version = "embedded" if arm["version"] is None else str(arm["version"])
         counts = (str(arm[name]) for name in ("units", "activated", "failed", "lost"))
@@ -231,7 +259,9 @@ def _print_status(slug: str, answer: dict[str, Any]) -> None:
 
 
 def _lacking_in_words(lacking: dict[str, Any]) -> str:
-    told = [f"{lacking[name]} {name}" for name in ("seconds", "units", "approvals") if lacking[name]]
+    told = [f"{lacking[name]} {name}" for name in ("units", "approvals") if lacking[name]]
+    if lacking["seconds"]:
+        told.insert(0, words.span(lacking["seconds"]))
     return f"  lacking: {', '.join(told)}" if told else "  neither time nor units nor approvals are lacking"
 
 
@@ -273,14 +303,18 @@ def _print_results(slug: str, run: dict[str, Any]) -> None:
     for name, arm in run["results"].get("arms", {}).items():
         for row in arm["funnel"]:
             funnel.add_row(name, row["stage"], *(str(row[column]) for column in ("reached", "failed", "lost")))
+    measures: dict[str, str] = {}
     for metric in run["results"].get("metrics", ()):
-        bound = "too little data" if not metric["is_enough"] else _number(metric["bound"])
-        metrics.add_row(f"{metric['name']}, {metric['arm']}", _number(metric["harm"]), bound, _number(metric["margin"]))
+        measure = measures[metric["name"]] = metric["measure"]
+        harm, bound, margin = (words.harm(measure, metric[name]) for name in ("harm", "bound", "margin"))
+        bound = bound if metric["is_enough"] else "too little data"
+        metrics.add_row(f"{metric['name']}, {metric['arm']}", harm, bound, margin)
     final = Table("at the end", "difference", "95 % interval", "p, adjusted")
     for row in run["results"].get("final", ()):
-        low, high = (_number(end) for end in row["interval"])
+        measure, (low, high) = measures.get(row["name"], ""), row["interval"]
+        interval = "–" if low is None or high is None else words.between(measure, low, high)
         adjusted = _number(row["adjusted_p_value"])
-        final.add_row(f"{row['name']}, {row['arm']}", _number(row["difference"]), f"{low} … {high}", adjusted)
+        final.add_row(f"{row['name']}, {row['arm']}", words.effect(measure, row["difference"]), interval, adjusted)
     for table in (funnel, metrics, final):
         if table.row_count:
             console.print(table)
@@ -309,13 +343,15 @@ def _print_detectable(slug: str, answer: dict[str, Any]) -> None:
     table = Table("step", "units", *names)
     for step in answer["steps"]:
         smallest = f"{step['treatment_units']} and {step['control_units']}"
-        words = {sight["name"]: sight["words"] for sight in step["guardrails"]}
+        seen = {sight["name"]: sight["words"] for sight in step["guardrails"]}
         short = "" if step["is_reachable"] else f", fewer than {step['min_units']}"
-        table.add_row(f"{step['percent_bp'] / BASIS_POINTS:g} %", smallest + short, *(words[name] for name in names))
+        told = [seen[name] for name in names] if step["control_units"] else ["–"] * len(names)
+        table.add_row(words.percent(step["percent_bp"]), smallest + short, *told)
     console.print(table)
     needs = Table("guardrail", "harm", "units in each arm that show it")
     for need in answer["needed"]:
-        needs.add_row(need["name"], need["words"], str(need["units_per_arm"] or "no number would"))
+        units = words.number(need["units_per_arm"]) if need["units_per_arm"] else "no number would"
+        needs.add_row(need["name"], need["words"], units)
     console.print(needs)
 
 

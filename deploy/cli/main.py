@@ -27,6 +27,7 @@ from deploy.cli import (
     tree,
     trust,
     views,
+    webhooks,
 )
 from deploy.cli.client import ApiError, ControlPlane
 from deploy.cli.group import NOT_CONVERTED, cli, console, verb
@@ -48,6 +49,7 @@ __all__ = [
     "slices",
     "tree",
     "trust",
+    "webhooks",
 ]
 
 

@@ -1,6 +1,7 @@
 """How answers look in a terminal: tables and progress bars."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from deploy.cli.client import UNFINISHED, ControlPlane
 
 STATE_STYLE = {"succeeded": "green", "not_applicable": "dim", "running": "cyan", "cancelled": "dim"}
 STATE_STYLE |= dict.fromkeys(("waiting", "queued"), "dim")
 LEAST_SHOWN = 0.001
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def print_warnings(console: Console, warnings: list[str]) -> None:
@@ -169,10 +171,10 @@ def _difference(row: dict[str, Any]) -> tuple[str, ...]:
 def variant_table(version: dict[str, Any], variants: list[dict[str, Any]]) -> Table:
     """One line a recipe: what it cost, or why there is no variant."""
     table = Table(title=f"{version['model']} version {version['number']}")
-    for name, justify in (("variant", "left"), ("bytes", "right"), ("accuracy", "right"), ("parity", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("host latency", justify="right")
-    table.add_column("state")
+    table.add_column("variant", overflow="fold")
+    for name in ("bytes", "accuracy", "parity", "host latency"):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("state", overflow="fold")
     by_name = {variant["name"]: variant for variant in variants}
     for job in version["jobs"]:
         if job["recipe"] == "trace" and job["state"] == "succeeded":
@@ -255,8 +257,8 @@ def print_explanation(console: Console, told: dict[str, Any]) -> None:
 
 
 def plain_table(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:
-    """The named members of each row, as they came."""
-    table = Table(*(column.replace("_", " ") for column in columns))
+    """The named members of each row; a narrow terminal breaks them, and cuts none. Times in UTC, by the second."""
+    table = Table(*(Column(column.replace("_", " "), overflow="fold") for column in columns))
     for row in rows:
         table.add_row(*(escape(_plain(row[column])) for column in columns))
     return table
@@ -267,4 +269,6 @@ def _plain(value: Any) -> str:
         return "–"
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        return f"{value[:10]} {value[11:19]}"
     return json.dumps(value) if isinstance(value, dict) else str(value)
