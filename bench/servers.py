@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 NOBODY = "redis://127.0.0.1:9/0"  # polls never speak to the event stream
 _GRACE_SECONDS = 5.0
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
+_RESERVED: list[socket.socket] = []
 _NGINX = """\
 daemon off;
 worker_processes 1;
@@ -184,6 +186,7 @@ def _answers(port: int) -> bool:
 
 
 def free_port() -> int:
+    """Of nobody else's until this process ends."""
     port, held = ports.reserve()
-    held.close()
+    _RESERVED.append(held)
     return port

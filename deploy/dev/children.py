@@ -98,7 +98,7 @@ class Child:
         self._process.kill()
         self._process.wait()
 
-    def wait_until_ready(self, timeout_seconds: float = 30.0) -> None:
+    def wait_until_ready(self, timeout_seconds: float = 120.0) -> None:
         deadline = time.monotonic() + timeout_seconds
         while not self.part.is_ready():
             if not self.is_running():

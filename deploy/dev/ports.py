@@ -1,7 +1,9 @@
 """Ports of the loopback: whether one is free, who holds it, and how to keep one until its server listens."""
 
 import socket
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -28,6 +30,16 @@ def reserve(host: str = LOOPBACK) -> tuple[int, socket.socket]:
     """
     held = _bound(host, 0)
     return held.getsockname()[1], held
+
+
+@contextmanager
+def reserved(host: str = LOOPBACK) -> Iterator[int]:
+    """A port for a server that starts, and perhaps stops and starts again, in this block: nobody else is given it."""
+    port, held = reserve(host)
+    with held:
+        if sys.platform != "linux":  # elsewhere a reserved port is refused to everybody, the server included
+            held.close()
+        yield port
 
 
 def _bound(host: str, port: int) -> socket.socket:

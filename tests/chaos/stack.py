@@ -11,7 +11,10 @@ from typing import Any
 import httpx
 import psutil
 import psycopg2
+import redis
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from deploy.cli.client import ControlPlane
 from deploy.dev import ports, programs, services
@@ -22,10 +25,16 @@ APPLICATION, CHANNEL = "demo", "production"
 POSTGRES = {"fsync": "off", "full_page_writes": "off"}
 SERVERS = frozenset({"postgres", "broker", "events"})
 CONVERSION = "registry.conversion.worker"
+# Only what fails waits as long: the machine may be slow, and its disk may stand still for seconds.
+PATIENCE_SECONDS = 180.0
+HTTP_SECONDS = 60.0
 
 
 def until(
-    condition: Callable[[], object], what: str, patience_seconds: float = 30.0, every_seconds: float = 0.05
+    condition: Callable[[], object],
+    what: str,
+    patience_seconds: float = PATIENCE_SECONDS,
+    every_seconds: float = 0.05,
 ) -> Any:
     """The condition's value once it is true. Slower than one would like to look: the programs need the processors."""
     deadline = time.monotonic() + patience_seconds
@@ -33,6 +42,11 @@ def until(
         assert time.monotonic() < deadline, f"waited {patience_seconds:g} s for {what}"
         time.sleep(every_seconds)
     return value
+
+
+def patient_redis(url: str) -> redis.Redis:
+    """The package's own client asks again after 5 s, which a write to a slow disk may take: it would be made twice."""
+    return redis.Redis.from_url(url, socket_timeout=PATIENCE_SECONDS, retry=Retry(NoBackoff(), 0))
 
 
 @dataclass
@@ -112,7 +126,7 @@ class Stack:
                 child.start()
             return child.part.is_ready()
 
-        until(is_ready, f"{child.part.name} to be ready", 60)
+        until(is_ready, f"{child.part.name} to be ready")
 
     def conversions(self) -> list[psutil.Process]:
         """Conversion subprocesses of this stack, whoever their parent is now."""
@@ -135,6 +149,10 @@ class Stack:
         finally:
             connection.close()
 
+    def event_stream(self) -> redis.Redis:
+        """Seen past Aerogram, on a connection of its own."""
+        return patient_redis(self.services.event_stream_url)
+
     def log(self, name: str) -> str:
         return self.children[name].log.read_text(errors="replace")
 
@@ -155,7 +173,7 @@ class Stack:
     def version(self, model: str, source: Path, recipes: list[str] | None = None) -> int:
         """Push and convert; the number of the version."""
         number = int(self.server.push(model=model, source=source, recipes=recipes)["number"])
-        until(lambda: not self.open_jobs(model, number), f"conversions of {model}:{number}", 120)
+        until(lambda: not self.open_jobs(model, number), f"conversions of {model}:{number}")
         return number
 
     def open_jobs(self, model: str, number: int) -> list[str]:
@@ -165,8 +183,9 @@ class Stack:
     def publish(self, model: str, number: int) -> int:
         """Release and wait until devices get it; the revision."""
         release = self.server.publish(CHANNEL, model, number, "chaos")
-        until(lambda: self.polled_version(model) == number, f"{model}:{number} at devices", 60)
-        return int(self.server.wait_until_live(CHANNEL, release["id"], timeout_seconds=30)["live_revision"])
+        until(lambda: self.polled_version(model) == number, f"{model}:{number} at devices")
+        live = self.server.wait_until_live(CHANNEL, release["id"], timeout_seconds=PATIENCE_SECONDS)
+        return int(live["live_revision"])
 
     def poll(self, model: str) -> httpx.Response:
         query = {"os": "android", "os_version": "15", "runtime": "litert", "runtime_version": "2.3.0"}
@@ -198,7 +217,7 @@ def running(folder: Path, settings: str = "tests.chaos.settings") -> Iterator[St
             children[part.name].start()
         token = (planned.layout.secrets / "api-token").read_text().strip()
         server = ControlPlane(variables["AEROGRAM_WEB_URL"], token, APPLICATION)
-        with server.http, httpx.Client() as http:
+        with server.http, httpx.Client(timeout=HTTP_SECONDS) as http:
             stack = Stack(folder, planned, variables, children, server, http)
             _wait_until_up(stack)
             yield stack
@@ -234,17 +253,17 @@ def _places(planned: services.Services) -> dict[str, Path]:
 
 def _complete(child: Child) -> None:
     child.start()
-    until(lambda: not child.is_running(), f"the end of {child.part.name}", 120)
+    until(lambda: not child.is_running(), f"the end of {child.part.name}")
     child.finish()
     assert child.exit_code() == 0, child.tail(40)
 
 
 def _wait_until_up(stack: Stack) -> None:
     for name in ("web", "device"):
-        stack.children[name].wait_until_ready(90)
+        stack.children[name].wait_until_ready(PATIENCE_SECONDS)
     for name in ("worker", "converter"):
-        until(lambda name=name: re.search(r"celery@|@\S+ ready\.", stack.log(name)), f"{name} to be ready", 90)
-    until(lambda: stack.revision() > 0, "the first revision", 60)
+        until(lambda name=name: re.search(r"celery@|@\S+ ready\.", stack.log(name)), f"{name} to be ready")
+    until(lambda: stack.revision() > 0, "the first revision")
 
 
 def _stop(children: dict[str, Child]) -> None:

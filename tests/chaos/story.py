@@ -14,7 +14,7 @@ The class is a quarter of the fleet: a rule that looks at everybody sees 3 % aga
 guardrail at these numbers (evidence of 7 at the most, 40 are needed), while within the class it is plain (thousands, of
 which 120 are needed) well before the step's sample is there. Faults are planted evenly, so that each run has the same
 counts of them; what chance does to the rules is for the simulations in tests/experiments. Chance has one part left: a
-split of units as skewed as one in a thousand is holds a rollout, rightly. Such a story is told once more.
+split of units as skewed as one in a thousand is holds a rollout, rightly. Such a story is told again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-
-import redis
 
 from deploy.cli.client import ControlPlane
 from deploy.fleet.devices import Device, forged_refusal
@@ -42,7 +40,6 @@ MODELS = (CRASHING, HARMLESS, SILENT, FORGED)
 OLD, NEW = 1, 2
 BASE, PLANTED = 0.02, 0.06
 FORGERS, ENOUGH_FORGERS = 15, 20
-PATIENCE_SECONDS = 180.0
 STREAM = "aerogram:events"
 # Units in the smallest arm before the next step; what one class less, or what a slow look leaves out, is allowed for.
 PLANS: Mapping[str, Sequence[Mapping[str, int]]] = {
@@ -103,7 +100,7 @@ class Story:
 
     def waiting(self) -> int:
         """Batches that the stream holds."""
-        with redis.Redis.from_url(self.stack.services.event_stream_url) as client:
+        with self.stack.event_stream() as client:
             return int(client.xlen(STREAM))
 
     def timeline(self) -> list[Line]:
@@ -185,10 +182,11 @@ class Story:
         before = self.stored()[0]
         with ThreadPoolExecutor(1) as background:
             visiting = background.submit(self.visit, "devices poll, and the ingester dies meanwhile")
-            until(lambda: visiting.done() or self.stored()[0] > before + 500, "something to be stored", 60, 0.01)
+            many = before + 500
+            until(lambda: visiting.done() or self.stored()[0] > many, "something to be stored", every_seconds=0.01)
             self.stack.kill("ingester")
             self.ingester_kills += 1
-            until(lambda: visiting.done() or self.waiting() > 200, "batches to wait in the stream", 60)
+            until(lambda: visiting.done() or self.waiting() > 200, "batches to wait in the stream")
             self.batches_waiting_at_kill = self.waiting()
             self.note("kill -9", f"{self.batches_waiting_at_kill} batches wait in the stream", who="the ingester")
             self.stack.start("ingester")
@@ -207,7 +205,7 @@ class Story:
 
     def wait_until_counted(self) -> None:
         """Everything that was reported is stored, and a look was taken since."""
-        until(lambda: self.waiting() == 0, "the ingester to empty the stream", PATIENCE_SECONDS)
+        until(lambda: self.waiting() == 0, "the ingester to empty the stream")
         wanted = {arm: len(units) for arm, units in self.reported(FORGED).items()}
         self.wait_for("results of all reports", lambda: self.counted(FORGED) == wanted)
 
@@ -225,7 +223,7 @@ class Story:
         return {name: arm["units"] for name, arm in looks[-1]["results"]["arms"].items()} if looks else {}
 
     def wait_for(self, what: str, condition: Callable[[], object]) -> None:
-        until(condition, what, PATIENCE_SECONDS, 0.5)
+        until(condition, what, every_seconds=0.5)
 
     # -- details
 
@@ -239,7 +237,7 @@ class Story:
         self._wait_until_taken()
 
     def _wait_until_taken(self) -> None:
-        until(lambda: self.fleet.flush() == 0, "the server to take all events", PATIENCE_SECONDS)
+        until(lambda: self.fleet.flush() == 0, "the server to take all events")
 
     def _shuffled(self) -> list[Device]:
         self._revision_seen = self.stack.revision()

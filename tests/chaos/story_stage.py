@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.chaos.story import APPS, DEVICES, MODELS, NEW, OLD, PLANS, SEED, Stor
 from tests.chaos.story_timeline import printed
 
 SETTINGS = "tests.chaos.story_settings"
+MOST_TELLINGS = 3  # chance holds one in a hundred or so
 HOOK = "https://hooks.invalid/story"  # nobody is there: what would be said is looked at where it waits
 GRACE = """
 from datetime import timedelta
@@ -55,18 +57,17 @@ def stage(folder: Path, say: Callable[[str], None] = lambda _line: None) -> Iter
 @contextmanager
 def told_story(folder: Path, say: Callable[[str], None] = lambda _line: None) -> Iterator[Story]:
     """The story at its end, its system still up. Its timeline is told, whatever came."""
-    with ExitStack() as stages:
-        story = stages.enter_context(stage(_made(folder / "1"), say))
-        try:
-            _tell(story, say)
-        except AssertionError:
-            if not story.is_held_by_chance():
-                raise
-            say("the split of units is as skewed as one in a thousand is: once more, with other buckets")
-            stages.pop_all().close()
-            story = stages.enter_context(stage(_made(folder / "2"), say))
-            _tell(story, say)
-        yield story
+    for number in count(1):
+        with stage(_made(folder / str(number)), say) as story:
+            try:
+                _tell(story, say)
+            except AssertionError:
+                if number == MOST_TELLINGS or not story.is_held_by_chance():
+                    raise
+                say("the split of units is as skewed as one in a thousand is: once more, with other buckets")
+                continue
+            yield story
+            return
 
 
 def _made(folder: Path) -> Path:
@@ -103,7 +104,7 @@ def _make_models(stack: Stack, folder: Path) -> None:
     numbers = [(model, stack.server.push(model=model, source=path, recipes=["tflite-as-is"])["number"])
                for _ in (OLD, NEW) for model in MODELS]  # fmt: skip
     for model, number in numbers:
-        until(lambda model=model, number=number: not stack.open_jobs(model, number), f"{model}:{number}", 180)
+        until(lambda model=model, number=number: not stack.open_jobs(model, number), f"{model}:{number}")
     for model in MODELS:
         stack.server.publish(CHANNEL, model, OLD, "the story begins")
     query = f"models={','.join(MODELS)}&os=android&runtime=litert&runtime_version=2.3.0"
@@ -112,4 +113,4 @@ def _make_models(stack: Stack, folder: Path) -> None:
         answer = stack.http.get(f"{stack.app_url}/channels/{CHANNEL}/manifests?{query}").json()["models"]
         return all(entry["manifest"] is not None for entry in answer.values())
 
-    until(are_served, "version 1 of every model at devices", 120)
+    until(are_served, "version 1 of every model at devices")

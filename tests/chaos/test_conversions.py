@@ -20,7 +20,6 @@ from tests.chaos.keras_source import write_tiny_keras
 from tests.chaos.stack import Stack, is_alive, kill_all, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
-PATIENCE_SECONDS = 90.0
 LOOK_SECONDS = 0.005
 RECIPE = "tflite-as-is"
 UNFINISHED = ("waiting", "queued", "running")
@@ -74,7 +73,7 @@ def wait_for_step(stack: Stack, step: str) -> psutil.Process:
         workers = (process for process in running.values() if process.ppid() not in running)
         return next((process for process in workers if step_of(process) == step), None)
 
-    process: psutil.Process = until(found, f"a conversion process at {step}", PATIENCE_SECONDS, LOOK_SECONDS)
+    process: psutil.Process = until(found, f"a conversion process at {step}", every_seconds=LOOK_SECONDS)
     return process
 
 
@@ -94,17 +93,17 @@ def wait_for_job(worker: psutil.Process) -> psutil.Process:
             return next(filter(is_confined, worker.children(recursive=True)), None)
         return None
 
-    process: psutil.Process = until(found, "the conversion process to be confined", PATIENCE_SECONDS, LOOK_SECONDS)
+    process: psutil.Process = until(found, "the conversion process to be confined", every_seconds=LOOK_SECONDS)
     return process
 
 
 def wait_for_state(jobs: Callable[[], dict[str, JobRow]], recipe: str, state: str) -> None:
-    until(lambda: jobs()[recipe].state == state, f"{recipe} to be {state}", PATIENCE_SECONDS, LOOK_SECONDS)
+    until(lambda: jobs()[recipe].state == state, f"{recipe} to be {state}", every_seconds=LOOK_SECONDS)
 
 
 def require_clean_end(stack: Stack, jobs: Callable[[], dict[str, JobRow]]) -> dict[str, JobRow]:
     """All jobs closed, each failure with its reason, and no process and no folder left of any."""
-    until(lambda: all(job.state not in UNFINISHED for job in jobs().values()), "all jobs to end", PATIENCE_SECONDS, 0.1)
+    until(lambda: all(job.state not in UNFINISHED for job in jobs().values()), "all jobs to end", every_seconds=0.1)
     ended = jobs()
     for job in ended.values():
         if job.state != "succeeded":
@@ -125,7 +124,7 @@ def suspend(worker: psutil.Process) -> psutil.Process:
 
 def require_gone(process: psutil.Process) -> None:
     """Dead with its parent, although it was suspended."""
-    until(lambda: not is_alive(process), "the conversion process to die with its parent", 5)
+    until(lambda: not is_alive(process), "the conversion process to die with its parent")
 
 
 def summary(jobs: dict[str, JobRow]) -> dict[str, tuple[str, int]]:
@@ -199,7 +198,7 @@ def test_a_conversion_process_killed_at_the_start_fails_what_waits_for_it(stack,
 def test_a_job_that_loses_its_worker_every_time_is_given_up(stack, source):
     jobs = push(stack, source)
     for attempt in range(1, 4):
-        until(lambda attempt=attempt: jobs()["trace"].attempts == attempt, f"attempt {attempt}", PATIENCE_SECONDS)
+        until(lambda attempt=attempt: jobs()["trace"].attempts == attempt, f"attempt {attempt}")
         kill_all([wait_for_step(stack, "adopt").parent()])
     ended = require_clean_end(stack, jobs)
     assert summary(ended) == {"trace": ("crashed", 3), RECIPE: ("failed", 0)}
@@ -214,7 +213,7 @@ def test_the_converter_killed_during_a_trace(stack, tmp_path):
     jobs = push(stack, source, "tflite-float32")
     worker = wait_for_step(stack, "trace")
     job = wait_for_job(worker)
-    until(lambda: job.memory_info().rss > TENSORFLOW_BYTES, "TensorFlow to be loaded", 60, LOOK_SECONDS)
+    until(lambda: job.memory_info().rss > TENSORFLOW_BYTES, "TensorFlow to be loaded", every_seconds=LOOK_SECONDS)
     job.suspend()
     stack.restart("converter")
     require_gone(job)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from registry import storage_urls
+from tests.chaos.stack import HTTP_SECONDS, until
 from tests.distribution.firebase.client import ClientError, FirebaseClient
 
 firebase_admin = pytest.importorskip("firebase_admin", reason="needs firebase-admin")
@@ -98,7 +99,7 @@ def create(ml):
 
 @pytest.fixture(params=["android", "ios"])
 def phone(running_stack, request):
-    with httpx.Client() as http:
+    with httpx.Client(timeout=HTTP_SECONDS) as http:
         yield FirebaseClient(getter(http), running_stack.device_url, PROJECT, request.param, lambda: datetime.now(UTC))
 
 
@@ -122,7 +123,7 @@ def test_a_model_lives_from_creation_to_deletion_and_phones_follow(ml, create, p
     assert refused(ClientError, phone.info, name)
 
     assert ml.publish_model(model.model_id).published is True
-    ml.get_model(model.model_id).wait_for_unlocked(max_time_seconds=120)
+    ml.get_model(model.model_id).wait_for_unlocked(max_time_seconds=180)
     assert phone.latest(name) == tiny_tflite.read_bytes()
     assert phone.hash == f'"{ml.get_model(model.model_id).model_hash}"'
     assert phone.info(name) is None
@@ -140,8 +141,6 @@ def test_a_model_lives_from_creation_to_deletion_and_phones_follow(ml, create, p
 
 
 def until_gone(stack, phone, name):
-    from tests.chaos.stack import until
-
     def is_gone():
         try:
             phone.info(name)
@@ -149,7 +148,7 @@ def until_gone(stack, phone, name):
             return error.code in {"notFound", "NOT_FOUND"}
         return False
 
-    until(is_gone, f"{name} to leave devices", 60)
+    until(is_gone, f"{name} to leave devices")
 
 
 def test_an_expired_address_of_the_running_server_is_a_400(running_stack, project):

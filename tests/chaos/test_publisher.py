@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.stack import APPLICATION, CHANNEL, Stack, until
+from tests.chaos.stack import APPLICATION, CHANNEL, PATIENCE_SECONDS, Stack, until
 from tests.chaos.tree_reader import ReaderLoop, WholeTree
 from tests.chaos.watching import Writes
 
@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
 # Manifest, catalog, release index and snapshot appear under a temporary name and then under their own: 8 names. The
 # timestamp's temporary file is the 9th, its rename the 10th. 0 is before the first write.
 WRITES = 10
-WRITE_TIMEOUT_SECONDS = 20.0
 
 
 def folders(stack: Stack, model: str) -> list[Path]:
@@ -31,7 +30,7 @@ def kill_at(stack: Stack, writes: Writes, count: int) -> None:
     """kill -9 of the processes that run the worker's tasks when `count` names have appeared in the tree."""
     pool = [process.pid for process in stack.pool("worker")]
     for _ in range(count):
-        writes.next(WRITE_TIMEOUT_SECONDS)
+        writes.next(PATIENCE_SECONDS)
     for pid in pool:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -54,9 +53,9 @@ def require_true_rows(stack: Stack) -> None:
 
 def require_settled(stack: Stack, model: str, number: int) -> None:
     """The rows say what the tree says, and nothing is left to do."""
-    until(lambda: stack.polled_version(model) == number, f"{model}:{number} at devices", 60)
+    until(lambda: stack.polled_version(model) == number, f"{model}:{number} at devices")
     pending = "SELECT count(*) FROM registry_publishrequest WHERE consumed_at IS NULL"
-    until(lambda: stack.rows(pending) == [(0,)], "every publish request to be consumed", 60)
+    until(lambda: stack.rows(pending) == [(0,)], "every publish request to be consumed")
     tree = WholeTree(stack.tree, CHANNEL)
     assert tree.current[model] == number
     newest = (
@@ -103,6 +102,6 @@ def test_a_worker_killed_with_its_main_process_is_replaced_by_the_next(stack, re
     number = 2 if stack.polled_version(released) == 1 else 1
     with ReaderLoop(stack.tree, CHANNEL), Writes(folders(stack, released)) as writes:
         stack.server.publish(CHANNEL, released, number, "the worker killed")
-        writes.next(WRITE_TIMEOUT_SECONDS)
+        writes.next(PATIENCE_SECONDS)
         stack.restart("worker")
         require_settled(stack, released, number)

@@ -31,7 +31,7 @@ def delivered(stack, phone):
 
     def deliver(model, source, evaluation_set, labels=None):
         number = stack.server.push(model=model, source=source, evaluation_set=evaluation_set, labels=labels)["number"]
-        until(lambda: not stack.open_jobs(model, number), f"conversions of {model}", 120)
+        until(lambda: not stack.open_jobs(model, number), f"conversions of {model}")
         jobs = {job["recipe"]: (job["state"], job["error"]) for job in stack.server.version(model, number)["jobs"]}
         assert {state for state, _ in jobs.values()} <= {"succeeded", "not_applicable"}, jobs
         stack.publish(model, number)

@@ -81,5 +81,5 @@ def test_devices_are_served_while_the_control_plane_is_dead(stack, released, new
     number = stack.version(released, tiny_tflite, ["tflite-as-is"])
     stack.publish(released, number)
     require_update(old_phone, released, number, "updated")
-    until(lambda: stack.workers_answering() >= {"worker", "converter"}, "both workers to answer", 60)
+    until(lambda: stack.workers_answering() >= {"worker", "converter"}, "both workers to answer")
     assert [name for name, child in stack.children.items() if not child.is_running()] == []

@@ -8,7 +8,6 @@ from tests.chaos.stack import Stack, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
 PUBLISHES = 5
-PATIENCE_SECONDS = 20.0
 
 
 def seconds_until_served(stack: Stack, model: str, number: int) -> float:
@@ -16,9 +15,9 @@ def seconds_until_served(stack: Stack, model: str, number: int) -> float:
     timestamp = stack.tree / "trust" / "timestamp.json"
     written = timestamp.stat().st_mtime_ns
     stack.server.publish("production", model, number, "how soon")
-    until(lambda: timestamp.stat().st_mtime_ns != written, "the publisher to write timestamp.json", 60, 0.001)
+    until(lambda: timestamp.stat().st_mtime_ns != written, "the publisher to write timestamp.json", every_seconds=0.001)
     written = timestamp.stat().st_mtime_ns
-    until(lambda: stack.polled_version(model) == number, f"{model}:{number} at devices", PATIENCE_SECONDS, 0.005)
+    until(lambda: stack.polled_version(model) == number, f"{model}:{number} at devices", every_seconds=0.005)
     return time.time() - written / 1e9
 
 

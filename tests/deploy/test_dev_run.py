@@ -5,12 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import closing
 
 import psutil
 import pytest
 
-from deploy.dev import programs
+from deploy.dev import ports, programs
 from deploy.dev import services as dev
 from deploy.dev.layout import CHECKOUT, Layout
 from deploy.dev.processes import MARK
@@ -19,11 +18,6 @@ from tests.deploy.waiting import until
 pytestmark = [pytest.mark.chaos, pytest.mark.database]
 _COMMAND = [sys.executable, "-m", "deploy.dev.run"]
 NAMES = {"postgres", "broker", "events", "web", "device", "signer", "ingester", "worker", "converter", "beat"}
-
-
-def free_port():
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return server.getsockname()[1]
 
 
 class Run:
@@ -57,9 +51,9 @@ class Run:
         return self.output.read_text()
 
     def wait_until_up(self):
-        until(lambda: "Ctrl-C stops everything." in self.said() or self.process.poll() is not None, "it to be up", 120)
+        until(lambda: "Ctrl-C stops everything." in self.said() or self.process.poll() is not None, "it to be up", 300)
         assert self.process.poll() is None, self.said()
-        assert all(programs.answers("127.0.0.1", port)() for port in self.ports)
+        until(lambda: all(programs.answers("127.0.0.1", port)() for port in self.ports), "both planes to answer")
 
     def second(self):
         return subprocess.run(_COMMAND, cwd=CHECKOUT, env=self.environment, capture_output=True, text=True, check=False)
@@ -81,11 +75,14 @@ def run():
         layout = Layout(folder / "var")
         layout.create()
         layout.demo_marker.touch()  # the demonstration has its own test
-        started = Run(layout, (free_port(), free_port()))
+        reserved = [ports.reserve() for _ in range(2)]  # held until the end, or somebody else might be given one
+        started = Run(layout, [port for port, _ in reserved])
         yield started
         if started.process is not None and started.process.poll() is None:
             started.process.terminate()
-            started.process.wait(60)
+            started.process.wait(300)
+        for _, held in reserved:
+            held.close()
 
 
 def test_the_life_of_a_run(run):
@@ -109,7 +106,7 @@ def test_the_life_of_a_run(run):
     assert "Administrator: admin" not in run.said()
 
     run.process.send_signal(signal.SIGTERM)
-    assert run.process.wait(60) == 0
+    assert run.process.wait(300) == 0
     assert run.said().endswith("Stopping…\nStopped.\n")
     assert run.survivors() == []
     assert [path.name for path in run.layout.run.glob("*.json")] == []

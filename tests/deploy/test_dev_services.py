@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from deploy.dev import services as dev
-from deploy.dev.layout import CHECKOUT
+from tests.chaos.stack import patient_redis
 from tests.deploy.waiting import until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database]
@@ -44,7 +44,7 @@ def test_the_database_takes_a_table(running):
 
 
 def test_accepted_events_are_there_after_a_power_failure(running):
-    with redis.Redis.from_url(running.event_stream_url) as client:
+    with patient_redis(running.event_stream_url) as client:
         ids = [client.xadd("aerogram:events", {"n": n}) for n in range(50)]
     events = running.children["events"]
     events.kill()
@@ -70,9 +70,14 @@ def test_no_one_else_can_enter_the_folders_of_the_servers(running):
     assert stat.S_IMODE((running.events.folder / "redis.conf").stat().st_mode) == 0o600
 
 
-def test_a_killed_session_is_swept_by_the_next(tmp_path_factory):
-    parent = CHECKOUT / "var" / "test"
-    parent.mkdir(parents=True, exist_ok=True)
+@pytest.fixture
+def parent():
+    """A folder of sessions that nobody else begins one in: to be swept an hour ahead of time."""
+    with dev.throwaway_folder() as folder:
+        yield folder / "s"  # short: addresses of sockets below it have their bounds
+
+
+def test_a_killed_session_is_swept_by_the_next(parent):
     session = subprocess.Popen(
         [sys.executable, "-c", ABANDONED, str(parent)], stdout=subprocess.PIPE, text=True, start_new_session=True
     )

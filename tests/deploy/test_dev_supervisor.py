@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -130,10 +129,11 @@ def test_a_second_request_to_stop_takes_the_grace_time_away(supervisor):
     until(lambda: is_up(child), "it to be up")
     supervisor.stop_requests = 1
     previous = signal.signal(signal.SIGALRM, supervisor._on_signal)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)  # again and again: the first may come before the stop has begun
     try:
         supervisor.stop()
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert child.exit_code() == -signal.SIGKILL
 
@@ -169,7 +169,5 @@ def test_a_program_that_keeps_failing_at_the_start_is_given_up_with_its_last_wor
 
 def test_a_program_that_does_not_answer_in_time(supervisor):
     supervisor.start(part("web", DEAF, is_ready=lambda: False, grace_seconds=0.1))
-    began = time.monotonic()
     with pytest.raises(DevError, match="web does not answer"):
         supervisor.wait_until_ready(frozenset({"web"}), timeout_seconds=0.2)
-    assert time.monotonic() - began < 10

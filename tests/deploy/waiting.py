@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], what: str, patience_seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], what: str, patience_seconds: float = 120.0) -> None:
     deadline = time.monotonic() + patience_seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {patience_seconds:g} s for {what}"

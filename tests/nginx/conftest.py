@@ -68,12 +68,16 @@ def site(tmp_path) -> Iterator[Site]:
     tree = PublishedTree(tmp_path / "blobs" / "tree", now=datetime.now(UTC).replace(microsecond=0))
     tree.release("digits", 1, {"tflite-float32": {"model.json": model_file(1, padding=300_000)}})
     tree.publish()
-    plane_port, nginx_port = free_port(), free_port()
+    with ports.reserved() as plane_port, ports.reserved() as nginx_port:
+        yield from running(tmp_path, tree, plane_port, nginx_port)
+
+
+def running(tmp_path: Path, tree: PublishedTree, plane_port: int, nginx_port: int) -> Iterator[Site]:
     plane, nginx = plane_of(tmp_path, plane_port), nginx_of(tmp_path, plane_port, nginx_port)
     url, direct_url = f"http://127.0.0.1:{nginx_port}", f"http://127.0.0.1:{plane_port}"
     with (
-        httpx.Client(base_url=url, trust_env=False) as http,
-        httpx.Client(base_url=direct_url, trust_env=False) as direct,
+        httpx.Client(base_url=url, trust_env=False, timeout=60) as http,
+        httpx.Client(base_url=direct_url, trust_env=False, timeout=60) as direct,
     ):
         site = Site(tree, tmp_path / "public", url, http, direct, plane, nginx, tmp_path / "aerogram.log")
         site.export()
@@ -85,12 +89,6 @@ def site(tmp_path) -> Iterator[Site]:
         finally:
             nginx.stop()
             plane.stop()
-
-
-def free_port() -> int:
-    port, held = ports.reserve()
-    held.close()
-    return port
 
 
 def plane_of(folder: Path, port: int) -> Child:

@@ -67,7 +67,7 @@ def test_an_upgrade_to_a_websocket_is_passed_on_with_what_follows(site):
     with socket.create_server(("127.0.0.1", port)) as server:
         answering = threading.Thread(target=answer_upgrade, args=[server, asked])
         answering.start()
-        with socket.create_connection(("127.0.0.1", urlsplit(site.url).port), timeout=20) as phone:
+        with socket.create_connection(("127.0.0.1", urlsplit(site.url).port), timeout=120) as phone:
             phone.sendall(
                 f"GET {BASE}/live HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
@@ -78,7 +78,7 @@ def test_an_upgrade_to_a_websocket_is_passed_on_with_what_follows(site):
                 assert piece, received
             assert received.startswith(b"HTTP/1.1 101")
             phone.sendall(b"hint")
-            answering.join(20)
+            answering.join(120)
     head = asked[0].lower()
     assert b"\r\nupgrade: websocket\r\n" in head
     assert b"\r\nconnection: upgrade\r\n" in head
@@ -89,7 +89,7 @@ def test_an_upgrade_to_a_websocket_is_passed_on_with_what_follows(site):
 def answer_upgrade(server, asked):
     connection, _ = server.accept()
     with connection:
-        connection.settimeout(20)
+        connection.settimeout(120)
         head = b""
         while b"\r\n\r\n" not in head:
             head += connection.recv(4096)

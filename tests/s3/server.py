@@ -49,8 +49,11 @@ class S3Server:
 
 @contextmanager
 def running(folder: Path) -> Iterator[S3Server]:
-    port, held = ports.reserve()
-    held.close()
+    with ports.reserved() as port:
+        yield from _running(folder, port)
+
+
+def _running(folder: Path, port: int) -> Iterator[S3Server]:
     (folder / "data" / BUCKET).mkdir(parents=True)
     address = f"{ports.LOOPBACK}:{port}"
     arguments = ["serve", "s3", "--addr", address, "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", str(folder / "data")]

@@ -28,7 +28,7 @@ def clock():
 
 @pytest.fixture
 def http():
-    with httpx.Client(trust_env=False, timeout=10) as client:
+    with httpx.Client(trust_env=False, timeout=60) as client:
         yield client
 
 

@@ -91,13 +91,13 @@ class PhonesOfBucket(Phones):
         super().__init__(folder, folder)
 
     def start(self) -> None:
-        self.bucket = httpx.Client(trust_env=False)
+        self.bucket = httpx.Client(trust_env=False, timeout=60)
         self.reader = Skewed(
             self.location, lambda: Credentials(ACCESS_KEY, SECRET_KEY), self.bucket, clock=lambda: datetime.now(UTC)
         )
         self.plane = create_app(self.reader, MemorySink())
         self.wire = OverTheWire(self.plane)
-        self.http = httpx.Client(transport=self.wire, headers={"Authorization": "Bearer of-the-app"})
+        self.http = httpx.Client(transport=self.wire, headers={"Authorization": "Bearer of-the-app"}, timeout=60)
         self.refresh()
 
     def close(self) -> None:
@@ -204,8 +204,11 @@ def test_the_server_stops_on_the_way_and_comes_back(world, phones, s3_server):
 @pytest.fixture
 def served(world, phones, s3_url, tmp_path):
     """The device plane as a process of its own, told of the bucket by its environment; its address."""
-    port, held = ports.reserve()
-    held.close()
+    with ports.reserved() as port:
+        yield from device_plane(port, s3_url, tmp_path)
+
+
+def device_plane(port, s3_url, folder):
     variables = {
         "PATH": os.environ["PATH"],
         "BLOB_STORE_URL": s3_url,
@@ -222,7 +225,7 @@ def served(world, phones, s3_url, tmp_path):
         working_folder=Path(__file__).parents[2],
         is_ready=lambda: _serves(url),
     )
-    child = Child(part, run=tmp_path, logs=tmp_path)
+    child = Child(part, run=folder, logs=folder)
     try:
         child.start()
         child.wait_until_ready()
@@ -262,7 +265,7 @@ def test_the_stock_client_through_the_redirect(world, served, tmp_path):
     path, target = newest_entry(tmp_path / "stock")
     assert len(Path(updater.download_target(updater.get_targetinfo(path))).read_bytes()) > PADDING
     address = f"{served}/v1/apps/demo/blobs/sha256/{target.hashes['sha256']}"
-    redirect = httpx.get(address, trust_env=False)
+    redirect = httpx.get(address, trust_env=False, timeout=60)
     assert (redirect.status_code, httpx.URL(redirect.headers["location"]).params["X-Amz-Expires"]) == (302, "300")
 
 
@@ -301,7 +304,7 @@ def rotate(world, names):
 
 
 def revision_at(served):
-    return httpx.get(f"{served}/healthz", trust_env=False).json()["applications"]["demo"]["revision"]
+    return httpx.get(f"{served}/healthz", trust_env=False, timeout=60).json()["applications"]["demo"]["revision"]
 
 
 def test_revisions_follow_each_other_and_leave_no_lower_number(world, phones):

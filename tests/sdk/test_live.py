@@ -12,7 +12,7 @@ from distribution.device_plane.app import create_app
 from tests.distribution.device_plane.served import served
 from tests.simulators import NOW, CountingTree, MemorySink, PublishedTree
 
-SECONDS = 20.0
+SECONDS = 120.0
 
 
 class Waits:

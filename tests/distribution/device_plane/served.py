@@ -16,7 +16,7 @@ from deploy.device_server import config
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0  # only what fails waits as long
 
 
 class Raw(NamedTuple):
@@ -52,11 +52,11 @@ class Served:
 
     def start(self) -> None:
         self.thread.start()
-        assert self.started.wait(_SECONDS), "the server did not start"
+        assert self.started.wait(PATIENCE_SECONDS), "the server did not start"
 
     def stop(self) -> None:
         self.server.should_exit = True
-        self.thread.join(_SECONDS)
+        self.thread.join(PATIENCE_SECONDS)
         assert not self.thread.is_alive(), "the server did not stop"
 
     def call(self, function: Callable[..., object], *arguments: object) -> object:
@@ -64,11 +64,11 @@ class Served:
             return function(*arguments)
 
         assert self.loop is not None
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(_SECONDS)
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(PATIENCE_SECONDS)
 
     def wait(self, awaitable: Awaitable[object]) -> object:
         assert self.loop is not None
-        return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self.loop).result(_SECONDS)
+        return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self.loop).result(PATIENCE_SECONDS)
 
     def until(self, condition: Callable[[], object]) -> None:
         """Wait for something that a message on its way will bring about, looking from the event loop."""
@@ -78,7 +78,8 @@ class Served:
                 await asyncio.sleep(0.001)
 
         assert self.loop is not None
-        asyncio.run_coroutine_threadsafe(asyncio.wait_for(look(), _SECONDS), self.loop).result(_SECONDS + 1)
+        looking = asyncio.wait_for(look(), PATIENCE_SECONDS)
+        asyncio.run_coroutine_threadsafe(looking, self.loop).result(PATIENCE_SECONDS + 1)
 
     def connect(self) -> Connection:
         return Connection(self.port)
@@ -92,7 +93,7 @@ class Connection:
     """A plain socket that reads answers by their Content-Length."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=_SECONDS)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
         self.buffer = b""
 
     def __enter__(self) -> Self:

@@ -13,7 +13,7 @@ from distribution.device_plane import http_protocol
 from distribution.device_plane.app import create_app
 from distribution.device_plane.http_protocol import DeviceProtocol
 from tests.distribution.device_plane.conftest import FILES
-from tests.distribution.device_plane.served import served
+from tests.distribution.device_plane.served import PATIENCE_SECONDS, served
 from tests.simulators import NOW, CountingTree, MemorySink, PublishedTree
 
 POLLS = b"/v1/apps/demo/channels/production/manifests"
@@ -119,7 +119,7 @@ def test_a_poll_takes_the_fast_lane_and_its_304_too(fast):
 def test_it_carries_a_date(fast):
     with fast.connect() as connection:
         connection.send(request())
-        connection.socket.settimeout(20)
+        connection.socket.settimeout(PATIENCE_SECONDS)
         assert re.search(rb"\r\ndate: \w{3}, \d\d \w{3} \d{4} [0-9:]{8} GMT\r\n", connection.socket.recv(65_536))
 
 
@@ -334,8 +334,14 @@ class TestDeadlines:
     LIMITS = DeviceProtocol.deadlines
 
     def swept(self, server, seconds):
-        """The server after `seconds` in which nothing arrived."""
-        server.call(lambda: vars(server.server.server_state)["sweeper"].sweep(server.loop.time() + seconds))
+        """The server `seconds` after its one connection began what it is in, however long the test took."""
+
+        def sweep():
+            (connection,) = server.connections
+            began = connection.stalled_since or connection.phase_began
+            vars(server.server.server_state)["sweeper"].sweep(began + seconds)
+
+        server.call(sweep)
 
     def in_phase(self, server, phase):
         return lambda: [each.phase for each in server.connections] == [phase]
@@ -387,7 +393,7 @@ class TestDeadlines:
 
     def test_a_client_that_does_not_read(self, fast):
         with fast.connect() as connection:
-            fast.until(lambda: fast.connections)
+            fast.until(lambda: len(fast.connections) == 1)
             connection.socket.setblocking(False)
             polls, sent = request() * 100, 0
 

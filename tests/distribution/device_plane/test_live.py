@@ -19,7 +19,7 @@ from distribution.device_plane.app import create_app
 from distribution.device_plane.live import MOST_REFUSALS, Listener, Live, LiveLimits
 from distribution.device_plane.redis_revisions import CHANNEL, RedisRevisions
 from distribution.revision_hints import announce_revision
-from tests.distribution.device_plane.served import served
+from tests.distribution.device_plane.served import PATIENCE_SECONDS, served
 from tests.simulators import NOW, CountingTree, DownSink, MemorySink, PublishedTree
 
 UNIT = "c0ffee00-0000-4000-8000-000000000001"
@@ -67,7 +67,7 @@ def channel_of(server, query="", *, unit=UNIT, path="/v1/apps/demo/live", **head
 
 
 def told(socket):
-    return json.loads(socket.recv(timeout=20))
+    return json.loads(socket.recv(timeout=PATIENCE_SECONDS))
 
 
 def asked(socket, message):
@@ -281,9 +281,7 @@ class TestTheConnection:
 class OwnRedis:
     """A real Redis of this test alone, on a port that it keeps when it comes back."""
 
-    def __init__(self, folder):
-        port, self.held = ports.reserve()
-        self.held.close()
+    def __init__(self, folder, port):
         self.server = RedisServer("revisions", folder / "redis", port, "secret", "no")
         self.folder = folder
         self.server.prepare()
@@ -301,10 +299,11 @@ class OwnRedis:
 
 @pytest.fixture
 def own_redis(tmp_path):
-    redis = OwnRedis(tmp_path)
-    redis.start()
-    yield redis
-    redis.stop()
+    with ports.reserved() as port:
+        redis = OwnRedis(tmp_path, port)
+        redis.start()
+        yield redis
+        redis.stop()
 
 
 class TestRedis:

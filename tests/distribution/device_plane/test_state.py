@@ -251,7 +251,7 @@ def test_the_lifespan_loads_before_serving_and_then_watches(published, tree):
 
         plane.refresh = refresh_and_tell
         published.publish()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await taken_up.wait()
         await to_app.put({"type": "lifespan.shutdown"})
         assert await from_app.get() == {"type": "lifespan.shutdown.complete"}
@@ -274,7 +274,7 @@ def test_a_watcher_outlives_an_error_nobody_foresaw(tree, caplog):
 
         plane.refresh = refresh
         watcher = asyncio.create_task(plane.watch())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await third.wait()
         watcher.cancel()
         await plane.close()
