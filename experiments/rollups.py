@@ -22,7 +22,7 @@ _COUNT = f"""
 INSERT INTO experiments_metricrollup (
     phase_id, arm, device_class, day, units, reached, failed, lost, crashed, load_failed, fell_back, integrity,
     latency_units, latency_total, latency_squares, paired_units, paired_total, paired_squares, before_total,
-    before_squares, products, slow, histogram, heard_at
+    before_squares, products, slow, heard_at
 )
 SELECT phase_id, arm, device_class, day, count(*) FILTER (WHERE is_assigned),
     ARRAY[{_REACHED}], ARRAY[{_FAILED}], ARRAY[{_LOST}],
@@ -37,8 +37,7 @@ SELECT phase_id, arm, device_class, day, count(*) FILTER (WHERE is_assigned),
     coalesce(sum(before_log_p95) FILTER (WHERE is_paired), 0),
     coalesce(sum(before_log_p95 * before_log_p95) FILTER (WHERE is_paired), 0),
     coalesce(sum(log_p95 * before_log_p95) FILTER (WHERE is_paired), 0),
-    count(*) FILTER (WHERE is_assigned AND log_p95 > %(log_slo)s),
-    experiments_sum_counts(histogram) FILTER (WHERE is_assigned AND histogram <> '{{}}'), max(heard_at)
+    count(*) FILTER (WHERE is_assigned AND log_p95 > %(log_slo)s), max(heard_at)
 FROM (
     SELECT *, assigned_at IS NOT NULL AS is_assigned, assigned_at - %(clock)s AS counts_from,
         assigned_at IS NOT NULL AND log_p95 IS NOT NULL AND before_log_p95 IS NOT NULL AS is_paired,
@@ -49,6 +48,7 @@ FROM (
                 AND greatest(later.reached, later.failed) > known.reached
         ) THEN -1 ELSE reached + 1 END ELSE -1 END AS lost
     FROM experiments_exposure AS known WHERE phase_id = %(phase)s
+    OFFSET 0  -- or PostgreSQL asks whether a silent unit went on once for each stage of the funnel
 ) AS exposure
 GROUP BY phase_id, arm, device_class, day
 """  # noqa: S608  # constants

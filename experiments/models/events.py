@@ -93,6 +93,7 @@ class Exposure(models.Model):
         indexes = [
             models.Index(fields=["unit"], name="exposure_by_unit"),
             models.Index(fields=["phase"], condition=models.Q(is_before_sought=False), name="exposure_before_unsought"),
+            models.Index(fields=["phase"], condition=models.Q(integrity_at__isnull=False), name="exposure_not_genuine"),
         ]
 
     def __str__(self) -> str:
@@ -104,8 +105,8 @@ class MetricRollup(models.Model):
 
     `reached`, `failed` and `lost` count units by stage of `experiments.funnel`; all but `integrity` count only those
     that were assigned. `latency_*` sum the log p95 of µs over the units that have one, `slow` of them were above the
-    policy's SLO; `histogram` adds up their inferences. `paired_*` sum the same over the units that have a value from
-    before the experiment too, `before_*` that value, and `products` what both multiply to.
+    policy's SLO. `paired_*` sum the same over the units that have a value from before the experiment too, `before_*`
+    that value, and `products` what both multiply to.
     """
 
     phase = models.ForeignKey(Phase, models.CASCADE, related_name="rollups")
@@ -130,7 +131,6 @@ class MetricRollup(models.Model):
     before_squares = models.FloatField(default=0, db_default=0)
     products = models.FloatField(default=0, db_default=0)
     slow = models.PositiveIntegerField(default=0)
-    histogram = ArrayField(models.BigIntegerField(), default=list)
     heard_at = models.DateTimeField(null=True)
 
     class Meta:

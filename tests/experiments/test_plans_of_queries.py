@@ -1,0 +1,57 @@
+"""What a look asks of PostgreSQL does not grow with units more than it must: by plans and counts, not by the clock."""
+
+import pytest
+from django.db import connection
+
+from experiments import analysis, rollups
+from experiments.models import Exposure
+from tests.experiments import measured
+from tests.factories import NOW
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def of(own_store):
+    return measured.experiment()
+
+
+def plan_of(statement, values):
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {statement}", values)
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+def asked(block):
+    """The statements of a block with their values."""
+    found = []
+
+    def keep(execute, statement, values, many, context):
+        found.append((statement, values))
+        return execute(statement, values, many, context)
+
+    with connection.execute_wrapper(keep):
+        block()
+    return found
+
+
+def test_whether_a_silent_unit_went_on_is_asked_once(of):
+    statements = asked(lambda: rollups.roll_up(of.phase, NOW, slo_ms=100))
+    (count,) = [each for each in statements if each[0].startswith("\nINSERT INTO experiments_metricrollup")]
+    assert plan_of(*count).count("on experiments_exposure later") == 1
+
+
+def test_units_with_files_that_are_not_genuine_are_found_without_all_others(of):
+    Exposure.objects.bulk_create(
+        Exposure(
+            phase=of.phase, unit=f"u{number}", arm="treatment", device_class="high", day=NOW.date(), heard_at=NOW,
+            integrity_at=NOW if number < 2 else None,
+        )
+        for number in range(5_000)
+    )  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE experiments_exposure")
+    phases, found = list(of.phases.all()), []
+    (count,) = asked(lambda: found.append(analysis.integrity_units(phases, ["treatment"])))
+    assert found == [2]
+    assert "exposure_not_genuine" in plan_of(*count)
