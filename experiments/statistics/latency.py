@@ -27,11 +27,11 @@ def log_quantiles(histograms: Sequence[Sequence[int]] | np.ndarray, quantile: fl
     A device with less than 20 inferences has none (NaN): its p95 would be its slowest. Raises ValueError on rows that
     are not 64 counts.
     """
-    counts = np.asarray(histograms, dtype=np.float64).reshape(-1, BINS) if len(histograms) else np.empty((0, BINS))
+    counts = np.asarray(histograms, dtype=np.float64).reshape(-1, BINS)
     if counts.size and counts.min() < 0:
         raise ValueError(f"histogram: expected counts, got {counts.min():g}")
     cumulative = counts.cumsum(axis=1)
-    totals = cumulative[:, -1] if counts.size else np.empty(0)
+    totals = cumulative[:, -1]
     wanted = totals * quantile
     place = np.minimum((cumulative < wanted[:, None]).sum(axis=1), BINS - 1)
     rows = np.arange(len(counts))
@@ -46,7 +46,7 @@ def log_quantiles(histograms: Sequence[Sequence[int]] | np.ndarray, quantile: fl
 
 def is_slow(log_p95: np.ndarray, slo_ms: float) -> np.ndarray:
     """Whether each device's p95 is above the SLO; devices without a p95 are not."""
-    slow: np.ndarray = np.nan_to_num(log_p95, nan=-np.inf) > log(slo_ms * 1000)
+    slow: np.ndarray = log_p95 > log(slo_ms * 1000)
     return slow
 
 

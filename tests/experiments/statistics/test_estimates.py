@@ -2,6 +2,7 @@
 
 import warnings
 from math import inf, isclose
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.statistics.estimates import (
+    Estimate,
+    Interval,
     Moments,
     PairedMoments,
     cuped,
@@ -51,6 +54,10 @@ def test_wilson_is_that_of_statsmodels(events, n):
     assert wilson(n, events, 0.05) == pytest.approx(proportion_confint(events, n, method="wilson"), abs=1e-9)
 
 
+def test_of_no_units_a_share_can_be_anything():
+    assert wilson(0, 0, 0.05) == (0.0, 1.0)
+
+
 def test_welch_is_that_of_statsmodels():
     treatment, control = RNG.normal(3.1, 2.0, 83), RNG.normal(2.8, 0.7, 41)
     found = welch(moments(treatment), moments(control))
@@ -60,17 +67,26 @@ def test_welch_is_that_of_statsmodels():
 
 
 def test_welch_without_spread_or_units_says_what_it_knows():
-    assert welch(Moments(5, 10, 20), Moments(5, 10, 20)).p_value == 1
-    assert welch(Moments(5, 10, 20), Moments(5, 5, 5)).p_value == 0
-    assert welch(Moments(0, 0, 0), Moments(5, 5, 5)).upper == inf
+    assert welch(Moments(5, 10, 20), Moments(5, 10, 20)) == Interval(0, 0, 0, 1)
+    assert welch(Moments(5, 10, 20), Moments(5, 5, 5)) == Interval(1, 1, 1, 0)
+    assert welch(Moments(0, 0, 0), Moments(5, 5, 5)) == Interval(-1, -inf, inf, 1)
 
 
-def test_a_relative_difference_has_the_spread_of_simulated_ratios():
-    treatment, control = RNG.normal(13, 3, (4000, 200)), RNG.normal(10, 2, (4000, 200))
+@pytest.mark.parametrize("mean", [13, 40])
+def test_a_relative_difference_has_the_spread_of_simulated_ratios(mean):
+    treatment, control = RNG.normal(mean, 3, (4000, 200)), RNG.normal(10, 2, (4000, 200))
     ratios = treatment.mean(axis=1) / control.mean(axis=1) - 1
     found = relative_difference(moments(treatment[0]), moments(control[0]))
     assert found.standard_error == pytest.approx(ratios.std(), rel=0.1)
-    assert relative_difference(Moments(5, 5, 5), Moments(5, 0, 0)).standard_error == inf
+    assert (found.value, found.n) == (pytest.approx(treatment[0].mean() / control[0].mean() - 1), 400)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "control"), [((5, 5, 5), (5, 0, 0)), ((0, 0, 0), (5, 5, 5)), ((5, 5, 5), (0, 0, 0))]
+)
+def test_nothing_is_known_relative_to_nothing_nor_of_an_empty_arm(treatment, control):
+    found = relative_difference(Moments(*treatment), Moments(*control))
+    assert found == Estimate(0.0, inf, treatment[0] + control[0])
 
 
 def test_an_arm_in_which_all_failed_has_an_error_too():
@@ -81,6 +97,22 @@ def test_an_arm_in_which_all_failed_has_an_error_too():
     assert share_difference(Moments.of_share(9_000, 300), Moments.of_share(9_000, 250)).standard_error == pytest.approx(
         plain.standard_error, rel=0.01
     )
+
+
+@pytest.mark.parametrize(("k_t", "n_t", "k_c", "n_c"), [(260, 10_000, 200, 10_000), (3, 40, 9, 35), (0, 5, 6, 6)])
+def test_the_error_of_shares_is_that_of_agresti_and_caffo(k_t, n_t, k_c, n_c):
+    found = share_difference(Moments.of_share(n_t, k_t), Moments.of_share(n_c, k_c))
+    lower, upper = confint_proportions_2indep(k_t, n_t, k_c, n_c, method="agresti-caffo", compare="diff")
+    assert found.standard_error == pytest.approx((upper - lower) / 2 / NormalDist().inv_cdf(0.975), rel=1e-6)
+
+
+def test_a_share_of_no_units_has_no_error_to_speak_of():
+    some, nobody = Moments.of_share(300, 30), Moments.of_share(0, 0)
+    assert share_difference(some, nobody).standard_error == share_difference(nobody, some).standard_error == inf
+
+
+def test_one_unit_alone_does_not_vary():
+    assert Moments(1, 5, 25).variance == paired(np.ones(1), np.ones(1)).covariance == 0
 
 
 def test_more_events_than_units_are_refused():
@@ -120,3 +152,16 @@ def test_cuped_keeps_the_difference_and_takes_the_spread_that_was_there_before()
 def test_cuped_without_a_value_from_before_changes_nothing():
     arm = paired(RNG.normal(size=9), np.zeros(9))
     assert cuped(arm, arm) == (arm.y, arm.y)
+
+
+@pytest.mark.parametrize("units", [2, 50])
+def test_the_covariance_is_that_of_numpy(units):
+    y, x = RNG.normal(3, 1, (2, units))
+    assert paired(y, x).covariance == pytest.approx(np.cov(y, x)[0, 1])
+
+
+def test_a_value_without_its_pair_is_refused():
+    whole = paired(RNG.normal(size=9), RNG.normal(size=9))
+    torn = PairedMoments(whole.y, moments(RNG.normal(size=8)), whole.products)
+    with pytest.raises(ValueError, match="expected as many x as y, got 17 and 18"):
+        cuped(whole, torn)

@@ -1,17 +1,21 @@
 """Per-device p95 from histograms, and why devices and not inferences are compared."""
 
 from bisect import bisect_left
+from itertools import accumulate
 from math import exp, log
 
 import numpy as np
 import pytest
 from aerogram_sdk.events import LATENCY_BOUNDS_US
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from experiments.statistics.estimates import Moments, welch
 from experiments.statistics.latency import BINS, BOUNDS_US, is_slow, log_quantiles, padded
 
 RNG = np.random.default_rng(20261122)
+EDGES = np.log([64 * 2 ** (-1 / 3), *BOUNDS_US, BOUNDS_US[-1] * 2 ** (1 / 3)])
 
 
 def histogram(microseconds):
@@ -29,6 +33,24 @@ def test_the_p95_is_within_a_bin_of_the_true_one():
     assert np.abs(found - np.log(np.quantile(values, 0.95, axis=1))).max() < log(2) / 3
 
 
+@given(st.lists(st.integers(0, 500), min_size=BINS, max_size=BINS), st.floats(0.01, 1))
+def test_the_quantile_is_where_that_part_of_the_inferences_lies_below(counts, quantile):
+    found = log_quantiles([counts], quantile)[0]
+    if sum(counts) < 20:
+        assert np.isnan(found)
+    else:
+        assert np.interp(found, EDGES, [0, *accumulate(counts)]) == pytest.approx(sum(counts) * quantile)
+
+
+def test_the_quantile_is_the_least_of_those_there_are():
+    """19 of 20 inferences took less than 64 µs: where the 20th lies says nothing about the p95."""
+    assert log_quantiles([[19, *[0] * 9, 1, *[0] * 53]])[0] == pytest.approx(log(64))
+
+
+def test_a_device_that_inferred_nothing_has_no_quantile_beside_one_that_did():
+    assert np.isnan(log_quantiles([[0] * 64, [20, *[0] * 63]])).tolist() == [True, False]
+
+
 def test_edges():
     lowest, highest = [100, *[0] * 63], [*[0] * 63, 100]
     assert exp(log_quantiles([lowest])[0]) < 64
@@ -40,11 +62,12 @@ def test_edges():
 
 
 def test_a_device_is_slow_when_its_p95_is_above_the_slo():
-    assert is_slow(np.array([log(49_000), log(51_000), np.nan]), slo_ms=50).tolist() == [False, True, False]
+    assert is_slow(np.array([log(50_000), log(50_001), np.nan]), slo_ms=50).tolist() == [False, True, False]
 
 
 def test_short_histograms_are_padded_and_long_ones_refused():
     assert padded([1, 2]) == [1, 2, *[0] * 62]
+    assert padded([1] * 64) == [1] * 64
     with pytest.raises(ValueError, match="at most 64 counts, got 65"):
         padded([0] * 65)
 

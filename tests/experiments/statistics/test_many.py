@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from experiments.statistics.combining import heterogeneity, inverse_variance, pool_small, size_weighted
+from experiments.statistics.combining import Heterogeneity, heterogeneity, inverse_variance, pool_small, size_weighted
 from experiments.statistics.estimates import Estimate, Moments, difference, share_difference
 from experiments.statistics.multiplicity import benjamini_hochberg, holm, split_alpha
 from experiments.statistics.planning import Demand, detectable_mean_shift, detectable_share, units_per_arm
@@ -38,8 +39,9 @@ def test_alpha_is_split_by_weight():
     assert split_alpha(0.05, {"crash": 2, "funnel": 1, "latency": 1}) == {
         "crash": 0.025, "funnel": 0.0125, "latency": 0.0125
     }  # fmt: skip
-    with pytest.raises(ValueError, match="expected positive"):
-        split_alpha(0.05, {"crash": 0})
+    for refused in ({}, {"crash": 0}, {"crash": 0, "funnel": 1}):
+        with pytest.raises(ValueError, match="expected positive"):
+            split_alpha(0.05, refused)
 
 
 def test_combining_is_that_of_statsmodels():
@@ -59,7 +61,23 @@ def test_estimates_that_say_nothing_carry_no_weight():
     assert inverse_variance([Estimate(9.0, inf, 3), Estimate(0.2, 0.1, 50)]).value == pytest.approx(0.2)
     assert inverse_variance([]).standard_error == inf
     assert inverse_variance([Estimate(0.3, 0.0, 3), Estimate(0.2, 0.1, 50)]) == Estimate(0.3, 0.0, 53)
-    assert heterogeneity([Estimate(9.0, inf, 3), Estimate(0.2, 0.1, 50)]).p_value == 1.0
+    assert inverse_variance([Estimate(9.0, inf, 3)]) == Estimate(0.0, inf, 3)
+    assert inverse_variance([Estimate(0.3, 0.0, 3), Estimate(0.5, 0.0, 3)]) == Estimate(0.4, 0.0, 6)
+    nothing = Heterogeneity(0.0, 1.0, 0.0)
+    assert heterogeneity([Estimate(9.0, inf, 3), Estimate(0.2, 0.1, 50)]) == nothing
+    assert heterogeneity([Estimate(9.0, 0.0, 3), Estimate(0.2, 0.1, 50)]) == nothing
+
+
+def test_two_classes_are_enough_to_differ():
+    apart = heterogeneity([Estimate(0.0, 0.1, 50), Estimate(0.4, 0.1, 50)])
+    assert apart.q == pytest.approx(8)
+    assert apart.p_value == pytest.approx(stats.chi2.sf(8, 1))
+    assert apart.i_squared == pytest.approx(7 / 8)
+
+
+def test_what_spreads_no_more_than_by_chance_has_an_i_squared_of_zero():
+    assert heterogeneity([Estimate(0.0, 0.1, 50), Estimate(0.1, 0.1, 50)]).i_squared == 0
+    assert heterogeneity([Estimate(0.25, 0.5, 50)] * 3) == Heterogeneity(0.0, 1.0, 0.0)
 
 
 def test_a_changed_split_makes_no_effect_when_phases_are_combined():
@@ -88,13 +106,15 @@ def test_shares_are_combined_within_their_phases_and_by_size():
     assert size_weighted(pairs).value == pytest.approx(0, abs=1e-12)
     assert size_weighted(pairs[:1]) == share_difference(*pairs[0])
     nobody = (Moments.of_share(500, 5), Moments.of_share(0, 0))
-    assert size_weighted([nobody]).standard_error == inf
+    assert size_weighted([nobody]) == Estimate(0.0, inf, 500)
+    nobody_yet = (Moments.of_share(0, 0), Moments.of_share(0, 0))
+    assert size_weighted([pairs[0], nobody_yet]) == size_weighted(pairs[:1])
     with_nobody = size_weighted([pairs[0], nobody])
     assert (with_nobody.value, with_nobody.n) == (0, 10_500)
 
 
 def test_small_classes_join_their_tier():
-    units = {"pixel": 900, "old-a": 20, "old-b": 30, "odd": 5}
+    units = {"pixel": 200, "old-a": 20, "old-b": 30, "odd": 5}
     assert pool_small(units, {"old-a": "low", "old-b": "low", "pixel": "high"}, 200) == {
         "pixel": "pixel", "old-a": "low", "old-b": "low", "odd": "other"
     }  # fmt: skip
