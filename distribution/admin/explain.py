@@ -8,13 +8,13 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from distribution.explaining import Explanation, explain
 from registry.admin import access
-from registry.admin.device_classes import ProfileForm
+from registry.admin.device_classes import DeviceProfileForm
 from registry.models import Channel, RegisteredModel
 
 Pair = tuple[Channel, RegisteredModel]
 
 
-class ExplainForm(ProfileForm):
+class ExplainForm(DeviceProfileForm):
     unit = forms.CharField(
         widget=UnfoldAdminTextInputWidget, max_length=128, required=False, help_text="the installation's id"
     )

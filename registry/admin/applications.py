@@ -11,7 +11,7 @@ from unfold.admin import TabularInline
 
 from registry import services
 from registry.admin import access
-from registry.admin.shared import MemberAdmin, refusals_in
+from registry.admin.shared import MemberAdmin, ServiceForm, ServiceFormAdmin, refusals_in
 from registry.models import Application, Channel, Membership, Role
 
 
@@ -100,9 +100,7 @@ class ApplicationAdmin(MemberAdmin):
             services.grant(application=formset.instance, user=membership.user, role=Role(membership.role), **told)
 
 
-class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
-    request: HttpRequest
-
+class ChannelForm(ServiceForm):
     def clean(self) -> dict[str, Any]:
         wanted = super().clean() or {}
         if self.errors:
@@ -117,33 +115,11 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             )
         return wanted
 
-    def _post_clean(self) -> None:
-        """The service has checked and saved."""
-
 
 @admin.register(Channel)
-class ChannelAdmin(MemberAdmin):
+class ChannelAdmin(ServiceFormAdmin):
     list_display = ["slug", "application", "created_at"]
     list_filter = ["application"]
     fields = ["application", "slug"]
     form = ChannelForm
     add_role = Role.ADMINISTRATOR
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        if db_field.name == "application":
-            options["queryset"] = access.applications(request, Role.ADMINISTRATOR)
-        return super().formfield_for_foreignkey(db_field, request, **options)
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002
-        form = super().get_form(request, obj, change, **options)
-        form.request = request
-        return form
-
-    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:  # noqa: ARG002, FBT001
-        return form.instance
-
-    def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:  # noqa: FBT001
-        """Saved by the form, through the service."""
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001
-        """There is nothing else to save."""

@@ -5,7 +5,6 @@ from typing import Any
 
 from django import forms
 from django.core.validators import RegexValidator
-from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from unfold.widgets import (
@@ -15,7 +14,7 @@ from unfold.widgets import (
 )
 
 from registry import services
-from registry.admin.shared import refusals_in
+from registry.admin.shared import ServiceForm, refusals_in
 from registry.conversion.recipes import RECIPES, RUNTIME_OF_FAMILY
 from registry.device_classes import Selector
 from registry.models import DeviceClass, Role
@@ -84,7 +83,7 @@ def memory_field(label: str) -> forms.IntegerField:
     return forms.IntegerField(required=False, min_value=0, widget=widget, label=label, help_text="MiB, inclusive")
 
 
-class DeviceClassForm(forms.ModelForm):  # type: ignore[type-arg]
+class DeviceClassForm(ServiceForm):
     os = WordsField(label="OS", help_text="android, ios; empty: any")
     os_version_min = version_field("OS, at least")
     os_version_max = version_field("OS, at most")
@@ -109,15 +108,12 @@ class DeviceClassForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = ["application", "name", "position", "variants", "delegate_order"]
         help_texts = {"position": "Classes are tried by rising position; the first whose conditions hold decides."}
 
-    request: HttpRequest
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         for name, value in (self.instance.selector or {}).items():
             self.initial.setdefault(name, value)
 
     def clean(self) -> dict[str, Any]:
-        """Save here, where a refusal by the service can still be shown beside the field it is about."""
         wanted = super().clean() or {}
         if self.errors:
             return wanted
@@ -133,6 +129,3 @@ class DeviceClassForm(forms.ModelForm):  # type: ignore[type-arg]
                 now=timezone.now(),
             )
         return wanted
-
-    def _post_clean(self) -> None:
-        """The service has checked and saved; Django's own checks of the instance would come too late."""

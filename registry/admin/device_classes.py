@@ -12,9 +12,8 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from registry import services
-from registry.admin import access
 from registry.admin.device_class_form import FIELDSETS, DeviceClassForm
-from registry.admin.shared import MemberAdmin, choose_application, refusals_told
+from registry.admin.shared import ServiceFormAdmin, choose_application, refusals_told
 from registry.device_classes import DeviceProfile, match, with_all_soc_names
 from registry.errors import NotAllowed
 from registry.models import Application, DeviceClass, Role
@@ -27,7 +26,7 @@ EXAMPLES = {
 }
 
 
-class ProfileForm(forms.Form):
+class DeviceProfileForm(forms.Form):
     """The fields of a poll that describe a device."""
 
     os = forms.CharField(widget=UnfoldAdminTextInputWidget, max_length=32, label="OS")
@@ -57,7 +56,7 @@ class ProfileForm(forms.Form):
 
 
 @admin.register(DeviceClass)
-class DeviceClassAdmin(MemberAdmin):
+class DeviceClassAdmin(ServiceFormAdmin):
     list_display = ["position", "name", "application", "conditions", "preference"]
     list_display_links = ["name"]
     list_filter = ["application"]
@@ -67,7 +66,7 @@ class DeviceClassAdmin(MemberAdmin):
     compressed_fields = False  # a label above its field: three of them share a line
     list_before_template = "registry/device_class_before.html"
     add_role = change_role = delete_role = Role.ADMINISTRATOR
-    empty_words = ("No device class", "An application brings three of them along. Without any, no device gets a model.")
+    empty_words = ("No device class", "An application begins with four. Without any, no device gets a model.")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeviceClass]:
         return super().get_queryset(request).select_related("application")
@@ -90,27 +89,8 @@ class DeviceClassAdmin(MemberAdmin):
             *super().get_urls(),
         ]
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002
-        form = super().get_form(request, obj, change, **options)
-        form.request = request
-        return form
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        if db_field.name == "application":
-            options["queryset"] = access.applications(request, Role.ADMINISTRATOR)
-        return super().formfield_for_foreignkey(db_field, request, **options)
-
     def get_readonly_fields(self, request: HttpRequest, obj: DeviceClass | None = None) -> list[str]:  # noqa: ARG002
         return []
-
-    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:  # noqa: ARG002, FBT001
-        return form.instance
-
-    def save_model(self, request: HttpRequest, obj: DeviceClass, form: Any, change: bool) -> None:  # noqa: FBT001
-        """Saved by the form, through the service."""
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001
-        """There is nothing else to save."""
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         if request.method != "POST":
@@ -128,7 +108,7 @@ class DeviceClassAdmin(MemberAdmin):
             raise NotAllowed("expected a role in an application, got none")
         allowed, chosen = choose_application(request, Role.VIEWER)
         asked = "os" in request.GET
-        form = ProfileForm(request.GET if asked else None)
+        form = DeviceProfileForm(request.GET if asked else None)
         outcome = _outcome(chosen, form.profile()) if chosen and asked and form.is_valid() else None
         here = reverse("admin:registry_deviceclass_match")
         examples = [(name, f"{here}?application={chosen}&{query}") for name, query in EXAMPLES.items()]

@@ -114,6 +114,38 @@ class MemberAdmin(ModelAdmin):  # type: ignore[misc]
         return None if row is None else access.application_of(row, self.application_path).pk
 
 
+class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A form whose `clean` has a service save: there a refusal can still be shown beside the field it is about."""
+
+    request: HttpRequest
+
+    def _post_clean(self) -> None:
+        """The service has checked and saved; Django's own checks of the instance would come too late."""
+
+
+class ServiceFormAdmin(MemberAdmin):
+    """Rows that a `ServiceForm` saves, in applications that the user administers."""
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:  # noqa: FBT001, FBT002
+        form = super().get_form(request, obj, change, **options)
+        form.request = request
+        return form
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        if db_field.name == "application":
+            options["queryset"] = access.applications(request, Role.ADMINISTRATOR)
+        return super().formfield_for_foreignkey(db_field, request, **options)
+
+    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:  # noqa: ARG002, FBT001
+        return form.instance
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:  # noqa: FBT001
+        """Saved by the form, through the service."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001
+        """There is nothing else to save."""
+
+
 def choose_application(request: HttpRequest, role: Role) -> tuple[list[Application], Application | None]:
     """Those the user may choose among, and the one chosen by `?application=`, or the only one."""
     allowed = list(access.applications(request, role))
