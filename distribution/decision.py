@@ -318,7 +318,7 @@ def _runs_already(request: _Request, arm: CatalogArm) -> bool:
 def _arm_reason(experiment: CatalogExperiment, arm: CatalogArm) -> Reason:
     if experiment.kind == "rollout":
         return Reason.ROLLOUT_CONTROL if arm.control else Reason.ROLLOUT_TREATMENT
-    return Reason.HOLDBACK if experiment.kind == "holdback" else Reason.EXPERIMENT_ARM
+    return Reason.HOLDBACK if experiment.kind == "holdback" and arm.control else Reason.EXPERIMENT_ARM
 
 
 def _serve(request: _Request, choice: _Choice) -> Decision:

@@ -1,8 +1,8 @@
 """The poll's decision in the words of OpenFeature's remote evaluation protocol (OFREP 0.3), for apps that use it.
 
-A model `digits` is the flag `model.digits`; its variant is the arm. The value says which version to run and where its
-manifest is: OFREP carries no signature, so a value never replaces the signed manifest. Without a value an app's own
-default holds: held back, stopped, not eligible, or nothing released.
+A model `digits` is the flag `model.digits`; its variant is the arm that is served, `current`, or our reason. The value
+says which version to run and where its manifest is: OFREP carries no signature, so a value never replaces the signed
+manifest. Without a value an app's own default holds: held back, stopped, not eligible, or nothing released.
 """
 
 import json
@@ -38,6 +38,7 @@ REASONS = {
     Reason.FLOOR: "TARGETING_MATCH",
     Reason.NO_UNIT: "DEFAULT",
 }
+_OF_ARMS = frozenset({Reason.ROLLOUT_TREATMENT, Reason.ROLLOUT_CONTROL, Reason.EXPERIMENT_ARM, Reason.HOLDBACK})
 _WITHOUT_VALUE = frozenset(
     {Reason.HOLDBACK, Reason.KILL_SWITCH, Reason.USE_EMBEDDED, Reason.NO_COMPATIBLE_VARIANT, Reason.UNKNOWN_MODEL}
 )
@@ -149,10 +150,18 @@ def _flag(state: ChannelState, name: str, context: Context, matched: Match) -> d
     return {
         "key": PREFIX + name,
         "reason": REASONS[decision.reason],
-        "variant": decision.arm or (decision.reason.value if value is None else "current"),
+        "variant": _variant(decision, value),
         "metadata": decision.to_json(),
         **({} if value is None else {"value": value}),
     }
+
+
+def _variant(decision: Decision, value: dict[str, Any] | None) -> str:
+    """An arm only where its own version is served: an app that goes by it must not take a halted unit for treated."""
+    if decision.arm is not None and decision.reason in _OF_ARMS:
+        return decision.arm
+    is_current = decision.reason is Reason.CURRENT_RELEASE or decision.reason is Reason.NO_UNIT
+    return "current" if is_current and value is not None else decision.reason.value
 
 
 def _value(state: ChannelState, name: str, decision: Decision) -> dict[str, Any] | None:

@@ -202,6 +202,10 @@ def _catalog_json() -> dict[str, Any]:
         {"name": "a", "version": 3, "control": True, "ranges": [[0, 3000], [9000, 10_000]]},
         {"name": "b", "version": 5, "control": False, "ranges": [[3000, 9000]]},
     ]
+    embedded = [
+        {"name": "app", "version": None, "control": True, "ranges": [[0, 5000]]},
+        {"name": "first", "version": 4, "control": False, "ranges": [[5000, 10_000]]},
+    ]
     versions = {"3": everything, "4": everything[:4], "5": ("tflite-float32",)}
     holdback = {"salt": SLICE, "range": [0, 1000], "version": 3}
     pinned = {override_key("o", unit): 4 for unit in units(3)}
@@ -238,6 +242,15 @@ def _catalog_json() -> dict[str, Any]:
                 experiments=[
                     _experiment("first", "ab", ab, span=[0, 6000]),
                     _experiment("second", "aa", ramp, span=[6000, 9000]),
+                ],
+            ),
+            "layered": _model(
+                "layered",
+                versions,
+                current=3,
+                experiments=[
+                    _experiment("stayed", "holdback", ab, span=[0, 5000]),
+                    _experiment("bare", "ab", embedded) | {"layer": {"salt": "layer:2:1", "range": [2500, 10_000]}},
                 ],
             ),
             "floored": _model("floored", versions, current=5, floors=[3, 4]),

@@ -141,10 +141,15 @@ def test_a_ramp_splits_by_the_arm_salt(first, end, reason, version):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("ab", "experiment_arm"), ("aa", "experiment_arm"), ("holdback", "holdback")]
+    ("kind", "treatment", "control"),
+    [
+        ("ab", "experiment_arm", "experiment_arm"),
+        ("aa", "experiment_arm", "experiment_arm"),
+        ("holdback", "experiment_arm", "holdback"),
+    ],
 )
-def test_the_kind_names_the_reason_in_both_arms(kind, reason):
-    for first, end, arm in ((0, 5000, "treatment"), (5000, 10_000, "control")):
+def test_the_kind_names_the_reason_and_only_who_stays_is_held_back(kind, treatment, control):
+    for first, end, arm, reason in ((0, 5000, "treatment", treatment), (5000, 10_000, "control", control)):
         found = decided(unit_in("arm:1:1", first, end), experiments=(ramp(5000, kind=kind),))
         assert (
             found.to_json() | {"reason": reason, "experiment": "digits-v4", "phase": 2, "arm": arm} == found.to_json()

@@ -127,7 +127,7 @@ def _halted(device: _Device, experiment: Experiment) -> bool:
 def _reason(experiment: Experiment, arm: Arm) -> str:
     if experiment.kind == "rollout":
         return "rollout_control" if arm.control else "rollout_treatment"
-    return "holdback" if experiment.kind == "holdback" else "experiment_arm"
+    return "holdback" if experiment.kind == "holdback" and arm.control else "experiment_arm"
 
 
 def _served(device: _Device, model: CatalogModel, choice: _Choice) -> Decision:

@@ -88,10 +88,32 @@ def test_a_pin_is_a_match():
 
 
 def test_what_the_device_runs_counts():
-    halted = ramp(3000, state="halted")
+    state = channel(experiments=(ramp(3000, state="halted"),))
     treated = unit_in("arm:1:1", 0, 3000)
-    assert asked(channel(experiments=(halted,)), treated).document["value"]["version"] == 3
-    assert asked(channel(experiments=(halted,)), treated, current={"digits": 4}).document["value"]["version"] == 4
+    for context, version in (({}, 3), ({"current": {"digits": 4}}, 4)):
+        assert asked(state, treated, **context).document["value"]["version"] == version
+
+
+@pytest.mark.parametrize(
+    ("members", "current", "told"),
+    [
+        ({"experiments": (ramp(10_000, state="halted"),)}, 3, ("halted", 3)),
+        ({"experiments": (ramp(10_000, state="halted"),)}, 4, ("treatment", 4)),
+        ({"experiments": (ramp(10_000),), "floors": (2,)}, 1, ("floor", 2)),
+        ({"overrides": Overrides("o", {override_key("o", "unit"): 2})}, 3, ("override", 2)),
+        ({"experiments": (ramp(10_000, kind="holdback"),)}, 3, ("treatment", 4)),
+        ({}, 3, ("current", 3)),
+    ],
+)
+def test_the_variant_is_an_arm_only_where_its_version_is_served(members, current, told):
+    found = asked(channel(**members), current={"digits": current}).document
+    assert (found["variant"], found["value"]["version"]) == told
+
+
+def test_the_arm_that_stays_in_a_holdback_experiment_keeps_the_apps_default():
+    stays = channel(experiments=(ramp(5000, kind="holdback"),))
+    found = asked(stays, unit_in("arm:1:1", 5000, 10_000)).document
+    assert (found["variant"], found["metadata"]["reason"], "value" in found) == ("control", "holdback", False)
 
 
 @pytest.mark.parametrize("key", ["model.none", "digits", "model.", "", "model.Digits"])

@@ -176,7 +176,7 @@ extension Catalog.Experiment {
     func reason(for arm: Catalog.Arm) -> Reason {
         switch kind {
         case .rollout: return arm.isControl ? .rolloutControl : .rolloutTreatment
-        case .holdback: return .holdback
+        case .holdback: return arm.isControl ? .holdback : .experimentArm
         case .ab, .aa: return .experimentArm
         }
     }

@@ -124,7 +124,7 @@ private class Request(
 
     private fun reasonOf(experiment: Experiment, arm: Arm): Reason = when (experiment.kind) {
         ExperimentKind.ROLLOUT -> if (arm.control) Reason.ROLLOUT_CONTROL else Reason.ROLLOUT_TREATMENT
-        ExperimentKind.HOLDBACK -> Reason.HOLDBACK
+        ExperimentKind.HOLDBACK -> if (arm.control) Reason.HOLDBACK else Reason.EXPERIMENT_ARM
         ExperimentKind.AB, ExperimentKind.AA -> Reason.EXPERIMENT_ARM
     }
 
