@@ -5,6 +5,7 @@ from math import inf
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments.statistics.rare import Counts, evidence_of_more, lower_bound, rate_ratio
 
@@ -28,6 +29,31 @@ def test_38_crashes_against_20():
     assert 5 < evidence_of_more(counts) < 20
 
 
+@pytest.mark.parametrize(("crashed", "units"), [((38, 20), (1.2e6, 1.2e6)), ((9, 4), (300, 900)), ((5, 0), (50, 70))])
+def test_the_interval_is_that_of_clopper_and_pearson_by_units(crashed, units):
+    lower, upper = proportion_confint(crashed[0], sum(crashed), method="beta")
+    odds = [lower / (1 - lower), upper / (1 - upper) if upper < 1 else inf]
+    assert rate_ratio(Counts(*crashed, *units)) == pytest.approx([each * units[1] / units[0] for each in odds])
+
+
+def test_the_ratio_is_that_of_rates_with_half_an_event_more_in_each():
+    assert Counts(30, 15, 1_000, 2_000).ratio == pytest.approx(30.5 / 1_000 / (15.5 / 2_000))
+
+
+@pytest.mark.parametrize("counts", [Counts(3, 0, 500, 0), Counts(0, 3, 0, 500)])
+def test_one_arm_alone_is_compared_with_nothing(counts):
+    assert (evidence_of_more(counts), counts.ratio, rate_ratio(counts)) == (1.0, 1.0, (0.0, inf))
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 3.0])
+def test_the_evidence_is_the_mean_likelihood_of_what_is_above_the_ratio(ratio):
+    counts = Counts(14, 6, 300, 500)
+    null, centre = counts.share(ratio), counts.share(2 * ratio)
+    prior = stats.beta(20 * centre, 20 * (1 - centre))
+    above = prior.expect(lambda theta: stats.binom.pmf(14, 20, theta), lb=null, ub=1, conditional=True)
+    assert evidence_of_more(counts, ratio) == pytest.approx(above / stats.binom.pmf(14, 20, null))
+
+
 def test_nothing_is_no_evidence():
     assert evidence_of_more(Counts(0, 0, 0, 0)) == 1.0
     assert evidence_of_more(Counts(0, 0, 500, 500)) == pytest.approx(1.0)
@@ -46,6 +72,7 @@ def test_the_bound_is_where_the_evidence_reaches_one_over_alpha():
 
 def test_phases_add_their_evidence():
     first, second = Counts(30, 15, 1_000, 1_000), Counts(60, 10, 9_000, 3_000)
+    assert lower_bound([second, Counts(0, 0, 500, 500)], 0.05) == pytest.approx(lower_bound([second], 0.05)) != 0
     assert lower_bound([first, second], 0.05) > max(lower_bound([first], 0.05), lower_bound([second], 0.05))
 
 

@@ -28,10 +28,23 @@ def test_the_tuning_makes_the_bound_narrowest_at_the_planned_size():
     assert min(widths, key=widths.get) == 10_000
 
 
+def test_worked_widths():
+    """By hand from the formulas; a one-sided bound is tuned for twice its alpha, at most for a half."""
+    assert sequences.tuning(0.05, 1_000) == pytest.approx(0.08909, abs=1e-5)
+    assert sequences.one_sided_width(400, 0.05, 400) == pytest.approx(0.13896, abs=1e-5)
+    assert sequences.one_sided_width(400, 0.40, 400) == pytest.approx(0.09229, abs=1e-5)
+
+
+def test_one_unit_is_something_and_none_is_nothing():
+    for width in (sequences.one_sided_width, sequences.two_sided_width):
+        assert width(0, 0.05, 100) == inf > width(1, 0.05, 100)
+
+
 def test_without_units_nothing_is_known():
     estimate = difference(Moments(0, 0, 0), Moments(9, 3, 3))
     assert sequences.lower_bound(estimate, 0.05, 100) == -inf
     assert sequences.upper_bound(Estimate(0.0, 1.0, 0), 0.05, 100) == inf
+    assert sequences.interval(Estimate(0.0, 1.0, 0), 0.05, 100) == (-inf, inf)
 
 
 def test_about_one_and_three_quarters_as_wide_as_a_single_look():
