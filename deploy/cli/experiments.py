@@ -185,7 +185,7 @@ def show(server: ControlPlane, *, slug: str, as_json: bool) -> Any:
 
 @in_both("status")
 @click.argument("slug")
-@click.option("--wait", is_flag=True, help="Stay while it is inconclusive and at the same step, and while no answer comes.")
+@click.option("--wait", is_flag=True, help="Stay while it is inconclusive, at the same step, or no answer comes.")
 @click.option("--timeout", "timeout_seconds", default=86_400.0, show_default=True)
 @click.option("--every", "pause_seconds", default=10.0, show_default=True, help="Seconds between two looks.")
 @asking
@@ -209,7 +209,7 @@ def status(
 def _awaited(
     server: ControlPlane, slug: str, first: dict[str, Any], timeout_seconds: float, pause_seconds: float
 ) -> dict[str, Any]:
-    """Until a verdict, or until the plan went on, which is one. A server that does not answer for a while may come back."""
+    """Until a verdict, or until the plan went on, which is one. A server that is away for a while may come back."""
     answer, ends_at, away = first, time.monotonic() + timeout_seconds, None
     while _may_change(answer) and time.monotonic() + pause_seconds <= ends_at:
         time.sleep(pause_seconds)
@@ -222,7 +222,7 @@ def _awaited(
             continue
         if first["state"] != "running":
             first = answer
-        elif answer["state"] == "running" and _step(answer) > _step(first):
+        elif answer["state"] == "running" and (answer["step"] or 0) > (first["step"] or 0):
             return answer | {"decision": "advance"}
     if away is not None:
         raise away
@@ -235,11 +235,6 @@ def _may_change(answer: dict[str, Any]) -> bool:
 
 def _passes(error: ApiError) -> bool:
     return isinstance(error, Unreachable) or error.status == TOO_MANY or error.status >= SERVER_ERRORS
-
-
-def _step(answer: dict[str, Any]) -> int:
-    """Before the first one: -1."""
-    return -1 if answer["step"] is None else int(answer["step"])
 
 
 def _print_status(slug: str, answer: dict[str, Any]) -> None:

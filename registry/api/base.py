@@ -131,6 +131,10 @@ class NounView(APIView):
             require_match(request, entity_tag(locked))
             yield locked
 
+    def is_trial(self, request: Request) -> bool:  # noqa: ARG002  of most addresses nothing can be tried
+        """Whether nothing is to be done, only looked at what it would do."""
+        return False
+
     def what_is_sent(self, request: Request) -> Any:
         """What tells one request with an Idempotency-Key from another one."""
         return request.data

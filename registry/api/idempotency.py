@@ -2,7 +2,7 @@
 
 The key, the work and the answer stand in one transaction: after a crash either all of it happened or nothing, and a
 second request that comes meanwhile waits for the first. Refusals are not kept: nothing was created, so a repeated
-request is judged anew.
+request is judged anew. Nor is what was only tried: the same key then stands for doing it.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def once_per_key(handler: Handler) -> Handler:
     @wraps(handler)
     def once(view: Any, request: Request, **names: Any) -> Response:
         key = request.headers.get("Idempotency-Key")
-        if key is None:
+        if key is None or view.is_trial(request):
             return handler(view, request, **names)
         row = IdempotencyKey(
             token=token_of(request),

@@ -9,7 +9,7 @@ from django.db import connection
 from experiments.api.serializers import WriteQuery
 from experiments.models import Experiment
 from registry.api.base import NounView
-from registry.models import AuditEntry
+from registry.models import AuditEntry, IdempotencyKey
 from tests.api.routes import EXAMPLES, patterns
 from tests.api.test_experiments import ROLLOUT, act, lab, people, running
 
@@ -134,6 +134,19 @@ def test_one_key_sent_eight_times_at_once_is_one_entry_and_one_answer(people):
     assert len({answer.content for answer in answers}) == len({answer["ETag"] for answer in answers}) == 1
     assert sum("Idempotent-Replayed" in answer for answer in answers) == 7
     assert AuditEntry.objects.filter(verb="ramp_experiment").count() == 1
+
+
+def test_what_is_tried_keeps_no_key_and_the_same_key_then_does_it(people):
+    ada, _ = people
+    running(people)
+    said = {"tag": ada("GET", "experiments/faster")["ETag"], "Idempotency_Key": "night-1"}
+    for _ in range(2):
+        tried = act(ada, "ramp", {"to_bp": 300}, query="?validate_only=true", **said)
+        assert (tried.status_code, tried.json()["percent_bp"], "Idempotent-Replayed" in tried) == (200, 300, False)
+    assert not IdempotencyKey.objects.filter(key="night-1").exists()
+    done = act(ada, "ramp", {"to_bp": 300}, **said)
+    assert (done.status_code, done.json().get("code"), done.json()["preview"]) == (200, None, None)
+    assert Experiment.objects.get().phase.percent_bp == 300
 
 
 def test_every_verb_is_answered_the_same_when_its_key_is_sent_again(people):

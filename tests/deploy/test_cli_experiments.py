@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from django.utils import timezone
 
@@ -243,6 +244,59 @@ def test_waiting_ends_when_the_plan_went_on(aerogram, verdict, monkeypatch):
 
     monkeypatch.setattr(cli_experiments, "time", SimpleNamespace(sleep=pause, monotonic=lambda: 0))
     assert aerogram("rollout status faster --wait --every 1")[0] == 0
+
+
+@pytest.mark.parametrize(("is_back", "code"), [(True, 10), (False, 3)])
+def test_a_server_that_is_away_for_a_while_ends_no_waiting(aerogram, verdict, monkeypatch, is_back, code):
+    verdict["standing"] = Standing(Action.INCONCLUSIVE, 500)
+    running(aerogram)
+    pauses, seconds, send = iter(range(20)), iter(range(10)), httpx.Client.request
+    away = {"now": False}
+
+    def pause(_seconds):
+        number = next(pauses)
+        away["now"] = number in (1, 2) or (number > 2 and not is_back)
+        verdict["standing"] = Standing(Action.HOLD if number == 4 else Action.INCONCLUSIVE, 500)
+
+    def request(self, method, url, **options):
+        if away["now"]:
+            raise httpx.ReadError("connection reset")
+        return send(self, method, url, **options)
+
+    monkeypatch.setattr(httpx.Client, "request", request)
+    monkeypatch.setattr(cli_experiments, "time", SimpleNamespace(sleep=pause, monotonic=lambda: next(seconds)))
+    found, printed = aerogram("rollout status faster --wait --timeout 9 --every 1")
+    assert found == code, printed
+
+
+def test_for_a_draft_nobody_waits(aerogram, monkeypatch):
+    """Rejected meanwhile, say: nothing comes of it by itself, and its reason is told."""
+    assert aerogram("rollout create faster digits 2")[0] == 0
+    assert aerogram("rollout submit faster")[0] == 0
+
+    def pause(_seconds):
+        assert aerogram("rollout reject faster --reason 'too fast'", "grace")[0] == 0
+        assert aerogram("rollout show faster")[0] == 0
+
+    monkeypatch.setattr(cli_experiments, "time", SimpleNamespace(sleep=pause, monotonic=lambda: 0))
+    code, printed = aerogram("rollout status faster --wait")
+    assert (code, "too fast" in printed) == (11, True), printed
+
+
+def test_a_write_whose_answer_is_lost_is_sent_again_and_done_once(aerogram, monkeypatch):
+    experiment = running(aerogram)
+    send, lost = httpx.Client.request, iter([True])
+
+    def request(self, method, url, **options):
+        answer = send(self, method, url, **options)
+        if method == "POST" and next(lost, False):
+            raise httpx.ReadTimeout("no answer")
+        return answer
+
+    monkeypatch.setattr(httpx.Client, "request", request)
+    code, printed = aerogram("rollout ramp faster --to 5 --reason r")
+    assert (code, printed.strip()) == (0, "faster: running at 5 %.")
+    assert experiment.phases.count() == 2
 
 
 def test_another_state_is_a_conflict(aerogram):
