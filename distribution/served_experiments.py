@@ -44,14 +44,14 @@ class ServedExperiments:
         return Holdback(salt=row.salt, range=row.span, version=row.version.number)
 
     def overrides(self, is_servable: IsServable) -> dict[str, int]:
-        """Version by the unit's key."""
-        found = {}
+        """Version by the unit's key; of two, that of the experiment that was written down first."""
+        found: dict[str, int] = {}
         for row in self.experiments:
             versions = {arm["name"]: arm["version"] for arm in row.arms}
             for key, arm in row.overrides.order_by("unit_key").values_list("unit_key", "arm"):
                 number = versions.get(arm)
                 if number is not None and is_servable(number):
-                    found[key] = number
+                    found.setdefault(key, number)
         return found
 
 

@@ -213,6 +213,18 @@ def test_overrides_pins_and_the_slice_held_back(live):
     assert "holdback" not in {found["reason"] for found in live.answers().values()}
 
 
+def test_of_two_overrides_of_a_unit_the_one_of_the_experiment_that_was_written_down_first(live):
+    arms = [{"name": "old", "version": 1, "control": True}, {"name": "new", "version": 2}]
+    second = {"slug": "second", "kind": "ab", "version": None, "arms": arms, "layer_range": (5000, 10_000)}
+    experiments = [live.approved(layer_range=(0, 5000)), live.approved(**second)]
+    for experiment, arm in zip(experiments, ("treatment", "old"), strict=True):
+        services.start(experiment=experiment, **live.said())
+        services.set_override(experiment=experiment, unit=UNITS[0], arm=arm, **live.said())
+    live.publisher.run()
+    found = live.answers(UNITS[:1])[UNITS[0]]
+    assert (found["reason"], found["version"]) == ("override", 2)
+
+
 def test_a_first_version_is_rolled_out_against_the_embedded_model(live):
     faces = factories.converted_version(live.app, model="faces")
     experiment = services.create(
