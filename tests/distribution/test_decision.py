@@ -188,6 +188,13 @@ def test_halted_keeps_the_treatment_only_where_it_already_runs(first, end, curre
     assert (found.reason, found.version) == (reason, version)
 
 
+def test_a_halted_treatment_without_a_version_is_not_what_a_device_of_unknown_version_runs():
+    halted = ramp(10_000, state="halted")
+    embedded = (CatalogArm("treatment", None, False, ((0, 10_000),)), halted.arms[1])
+    found = decided(current_version=None, experiments=(replace(halted, arms=embedded),))
+    assert (found.reason, found.version) == (Reason.HALTED, 3)
+
+
 def test_the_control_of_a_first_rollout_is_the_embedded_model():
     unit = unit_in("arm:1:1", 5000, 10_000)
     found = decided(unit, current=None, experiments=(ramp(5000, control=None),))

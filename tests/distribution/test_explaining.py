@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from distribution import publishing, services
-from distribution.catalog import Catalog
+from distribution.catalog import Catalog, Overrides, override_key
 from distribution.decision import Outcome, Reason, Step, decide
 from distribution.device_plane.poll import Poll
 from distribution.device_plane.state import load_app
@@ -63,6 +63,39 @@ def test_an_experiment_says_by_which_bucket_it_was_passed_over():
         Step("experiment", Outcome.FAILED, "not eligible: arm treatment has no variant for the device", "digits-v4")
         in told
     )
+
+
+def told_of(rule, **asked):
+    return [step[1:] for step in steps_of(**asked) if step.rule == rule]
+
+
+@pytest.mark.parametrize("rule", ["current", "none"])
+def test_without_a_unit_the_models_rule_is_told(rule):
+    told = [(Outcome.APPLIED, f"none was sent, the model's rule is {rule}", "")]
+    assert told_of("unit", unit=None, no_unit=rule) == told
+
+
+def test_a_list_of_overrides_is_told_to_hold_the_unit_or_not():
+    pinned = Overrides("o", {override_key("o", "unit"): 2})
+    listed, stranger = (told_of("override", unit=unit, overrides=pinned) for unit in ("unit", "other"))
+    assert listed == [(Outcome.APPLIED, "the unit is pinned to version 2", "")]
+    assert stranger == [(Outcome.NOT_APPLIED, "the unit is not listed", "")]
+
+
+def test_the_arm_is_told_and_that_a_halted_treatment_is_not_given_to_others():
+    unit = unit_in("arm:1:1", 0, 1)
+    arm = (Outcome.APPLIED, "arm bucket 0 is in treatment", "digits-v4")
+    halted = (Outcome.APPLIED, "the device does not run the treatment, it gets the control", "digits-v4")
+    assert told_of("experiment", unit=unit, experiments=(ramp(5000),)) == [arm]
+    assert told_of("halted", unit=unit, experiments=(ramp(5000),)) == []
+    assert told_of("experiment", unit=unit, experiments=(ramp(5000, state="halted"),)) == [arm]
+    assert told_of("halted", unit=unit, experiments=(ramp(5000, state="halted"),)) == [halted]
+
+
+def test_without_a_release_the_embedded_model_is_told():
+    assert told_of("current", current=None) == [
+        (Outcome.APPLIED, "nothing is released: the app keeps its embedded model", "")
+    ]
 
 
 def test_a_floor_that_the_device_cannot_run_is_told():
