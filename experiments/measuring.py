@@ -39,6 +39,8 @@ from experiments.statistics.estimates import (
 from experiments.statistics.multiplicity import benjamini_hochberg, holm, split_alpha
 
 PRIMARY = ("crash", "funnel")
+# What a device shows in each phase anew; the others tell of a version that it gets once.
+LASTING = ("latency", "slow")
 Pair = tuple[Moments, Moments]
 NO_MOMENTS = Moments(0, 0.0, 0.0)
 NO_PAIRS = PairedMoments(NO_MOMENTS, NO_MOMENTS, 0.0)
@@ -193,7 +195,7 @@ def _finding(
         strata = [rare.Counts(round(t.total), round(c.total), t.n, c.n) for t, c in pairs]
         whole = _sum_counts(strata)
         return Finding(rule.name, whole.ratio, rare.lower_bound(strata, alpha), whole.events > 0, *facts)
-    estimate = size_weighted(pairs, is_share=is_share)
+    estimate = _combined(pairs, rule)
     bound = sequences.lower_bound(estimate, alpha, 2 * policy.planned_units)
     return Finding(rule.name, estimate.value, bound, _is_enough(pairs, is_share=is_share), *facts)
 
@@ -313,8 +315,11 @@ def _told_metric(counted: Counted, policy: Policy, rule: Guardrail, arm: str, cl
 
 def _estimate(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> Estimate:
     """Points of a share, a rare event's too, or log of a ratio: combined over phases."""
-    is_share = rule.measure is not Measure.LOG_MEAN
-    return size_weighted(_pairs(counted, rule, arm, classes), is_share=is_share)
+    return _combined(_pairs(counted, rule, arm, classes), rule)
+
+
+def _combined(pairs: Sequence[Pair], rule: Guardrail) -> Estimate:
+    return size_weighted(pairs, is_share=rule.measure is not Measure.LOG_MEAN, is_lasting=rule.name in LASTING)
 
 
 def _tiers(counted: Counted, policy: Policy, arm: str, classes: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -367,7 +372,7 @@ def _final_pairs(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[
 def _told_cuped(counted: Counted, rule: Guardrail, arm: str, classes: Sequence[str]) -> dict[str, Any]:
     plain, adjusted = _pairs(counted, rule, arm, classes), _final_pairs(counted, rule, arm, classes)
     found = _fixed(plain, rule)
-    errors = [size_weighted(pairs, is_share=False).standard_error for pairs in (plain, adjusted)]
+    errors = [_combined(pairs, rule).standard_error for pairs in (plain, adjusted)]
     arms = (arm, counted.control)
     return {
         "variance_reduction": 1 - (errors[1] / errors[0]) ** 2 if 0 < errors[0] < inf else 0.0,
@@ -381,7 +386,7 @@ def _fixed(pairs: Sequence[Pair], rule: Guardrail) -> Interval:
     is_share = rule.measure is not Measure.LOG_MEAN
     if len(pairs) == 1:
         return newcombe(*pairs[0]) if is_share else welch(*pairs[0])
-    combined = size_weighted(pairs, is_share=is_share)
+    combined = _combined(pairs, rule)
     if combined.standard_error in (0.0, inf):
         return Interval(combined.value, -inf, inf, 1.0)
     half = NormalDist().inv_cdf(0.975) * combined.standard_error

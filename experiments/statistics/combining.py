@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import inf, sqrt
 
 from scipy import special
@@ -40,13 +41,18 @@ def inverse_variance(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(value, sqrt(1 / sum(weights)), n)
 
 
-def size_weighted(pairs: Sequence[tuple[Moments, Moments]], *, is_share: bool = True) -> Estimate:
+def size_weighted(
+    pairs: Sequence[tuple[Moments, Moments]], *, is_share: bool = True, is_lasting: bool = False
+) -> Estimate:
     """Difference of shares or means, treatment minus control, over (treatment, control) of each phase.
 
     Weights are Mantel and Haenszel's, n_t n_c / (n_t + n_c), as Greenland and Robins have them for risk differences,
     Biometrics 41 (1985) 55; of means they are 1 / variance, if a unit varies in all phases alike. Not by the variance
     that each phase shows: a phase in which nothing happened yet, or that two alike units began, has hardly any, and
     would outweigh all before it. Phases that tell no error carry no weight.
+
+    `is_lasting`: a unit has the same value in each phase that it is in, as a slow device has. A ramp keeps its units,
+    so that phases are then no news of each other: their errors are taken to be correlated as much as they can be.
     """
     n = sum(treatment.n + control.n for treatment, control in pairs)
     compare = share_difference if is_share else difference
@@ -55,8 +61,16 @@ def size_weighted(pairs: Sequence[tuple[Moments, Moments]], *, is_share: bool = 
     whole = sum(weight for _, weight in usable)
     if not whole:
         return Estimate(0.0, inf, n)
-    error = sqrt(sum((weight * each.standard_error) ** 2 for each, weight in usable)) / whole
-    return Estimate(sum(weight * each.value for each, weight in usable) / whole, error, n)
+    errors = [(weight * each.standard_error, weight) for each, weight in usable]
+    squared = sum(error**2 for error, _ in errors)
+    if is_lasting:
+        squared += 2 * sum(one * two * _most_correlation(a, b) for (one, a), (two, b) in combinations(errors, 2))
+    return Estimate(sum(weight * each.value for each, weight in usable) / whole, sqrt(squared) / whole, n)
+
+
+def _most_correlation(first: float, second: float) -> float:
+    """Of two differences, by their weights: the units of the smaller phase are all in the larger one too."""
+    return sqrt(min(first, second) / max(first, second))
 
 
 def heterogeneity(estimates: Sequence[Estimate]) -> Heterogeneity:

@@ -44,7 +44,7 @@ def test_the_first_units_of_a_small_arm_are_no_mismatch():
     assert balance([80, 19], [0.95, 0.05]).p_value == 1.0
     assert balance([80, 20], [0.95, 0.05]).p_value < 1e-6
     assert balance([60, 30], [0.95, 0.05]).factor > 1000, "what is out of all proportion halts before that"
-    firsts = (RNG.random((1_000, 400)) < 0.05).cumsum(axis=1)
+    firsts = (RNG.random((300, 300)) < 0.05).cumsum(axis=1)
     warned = [
         any(balance([n - int(k), int(k)], [0.95, 0.05]).p_value < 0.001 for n, k in enumerate(run, 1)) for run in firsts
     ]
