@@ -159,7 +159,7 @@ class Place:
         return self.running("nginx", port, ["nginx", "-e", errors, "-c", str(settings)], {})
 
 
-def device_server(port: int, workers: int = 1) -> list[str]:
+def device_server(port: int, workers: int) -> list[str]:
     """The device plane as `deploy.dev.programs` starts it."""
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
     return [sys.executable, "-m", "deploy.device_server", *options]

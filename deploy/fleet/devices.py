@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from deploy.fleet.chances import Chances, uniform
-from deploy.fleet.population import KINDS, SLOWER, App, Kind, Network, kinds_of
+from deploy.fleet.population import SLOWER, App, Kind, Network, kinds_of
 from experiments.funnel import CRASH_CODE
 from experiments.statistics.latency import BOUNDS_US
 
@@ -167,13 +167,11 @@ class Device:
         return things[int(uniform(self.seed, self.unit, what) * len(things))]
 
 
-def fleet_of(
-    number: int, apps: Sequence[App], chances: Chances, *, seed: int = 1, kinds: Sequence[Kind] = KINDS
-) -> list[Device]:
+def fleet_of(number: int, apps: Sequence[App], chances: Chances, *, seed: int = 1) -> list[Device]:
     """`number` devices of mixed kinds. The same seed gives the same units, which a server then knows again."""
     return [
         Device(f"sim-{seed}-{place:06d}", kind, apps, chances, seed)
-        for place, kind in enumerate(kinds_of(number, kinds, seed=seed))
+        for place, kind in enumerate(kinds_of(number, seed=seed))
     ]
 
 

@@ -64,31 +64,31 @@ class Holders:
         return Role(keyids, self.threshold)
 
 
-def new_root(application: str, holders: Mapping[str, Holders], now: datetime, days: int = 365) -> Metadata[Root]:
-    """Root 1, unsigned. Raises `DocumentRefused`."""
+def new_root(
+    application: str, holders: Mapping[str, Holders], now: datetime, days: int | None = None
+) -> Metadata[Root]:
+    """Root 1, unsigned, good for `days` or a root's usual life. Raises `DocumentRefused`."""
     if set(holders) != set(TOP_ROLES):
         raise DocumentRefused(f"expected keys of {', '.join(TOP_ROLES)}, got {', '.join(sorted(holders))}")
-    root = Root(
-        version=1,
-        expires=now.replace(microsecond=0) + timedelta(days=days),
-        keys={key.keyid: key for holder in holders.values() for key in holder.keys},
-        roles={name: holder.as_role(name) for name, holder in holders.items()},
-        consistent_snapshot=True,
-        unrecognized_fields={APPLICATION: application},
-    )
-    return Metadata(root)
+    return _root(1, holders, now, days, {APPLICATION: application})
 
 
 def next_root(current: Root, changes: Mapping[str, Holders], now: datetime, days: int | None = None) -> Metadata[Root]:
     """Root N+1, unsigned: other keys for the roles in `changes`, the rest as it is. Raises `DocumentRefused`."""
     holders = {name: changes.get(name) or holders_of(current, name) for name in TOP_ROLES}
+    return _root(current.version + 1, holders, now, days, dict(current.unrecognized_fields))
+
+
+def _root(
+    version: int, holders: Mapping[str, Holders], now: datetime, days: int | None, beside: dict[str, Any]
+) -> Metadata[Root]:
     root = Root(
-        version=current.version + 1,
+        version=version,
         expires=expiry(ROOT, now) if days is None else now.replace(microsecond=0) + timedelta(days=days),
         keys={key.keyid: key for holder in holders.values() for key in holder.keys},
         roles={name: holder.as_role(name) for name, holder in holders.items()},
         consistent_snapshot=True,
-        unrecognized_fields=dict(current.unrecognized_fields),
+        unrecognized_fields=beside,
     )
     return Metadata(root)
 
@@ -97,10 +97,11 @@ def holders_of(root: Root, role: str) -> Holders:
     return Holders([root.keys[keyid] for keyid in root.roles[role].keyids], root.roles[role].threshold)
 
 
-def changed_holders(
-    current: Holders, *, add: Sequence[Key], remove: Iterable[str], threshold: int | None = None
-) -> Holders:
-    """Keys added and taken away, the latter by the first characters of their ids. Raises `DocumentRefused`."""
+def changed_holders(current: Holders, *, add: Sequence[Key], remove: Iterable[str], threshold: int | None) -> Holders:
+    """Keys added and taken away, the latter by the first characters of their ids. Raises `DocumentRefused`.
+
+    `threshold`: None for the one there is.
+    """
     left = list(current.keys)
     for prefix in remove:
         found = [key for key in left if prefix and key.keyid.startswith(prefix)]
@@ -163,9 +164,9 @@ def require_signatures(by: str, delegator: Root | Targets, role: str, document: 
         raise SignaturesMissing(f"{role} {document.signed.version}: expected signatures by {by}, {error}") from error
 
 
-def delegating_to(role: str, key: Key, paths: Sequence[str] = ()) -> Targets:
-    """Targets that name one key for one role, to verify with."""
-    delegated = DelegatedRole(role, [key.keyid], 1, terminating=True, paths=list(paths))
+def delegating_to(role: str, key: Key) -> Targets:
+    """Targets that name one key for one role, to verify signatures with; for that they need no paths."""
+    delegated = DelegatedRole(role, [key.keyid], 1, terminating=True, paths=[])
     return Targets(delegations=Delegations({key.keyid: key}, {role: delegated}))
 
 

@@ -125,7 +125,7 @@ class TrustedTree:
                 f"manifest: expected version {current or 'in the release index'} or newer, got {manifest.version}"
             )
 
-    def refuse_unpublished(self, manifest: Manifest, *, now: datetime, minimum: int = 0) -> None:
+    def refuse_unpublished(self, manifest: Manifest, *, now: datetime, minimum: int) -> None:
         """Every file must be listed by the publisher just as the manifest lists it, in a release not withdrawn.
 
         The TUF client follows his delegation of a model. `minimum`: the release counter that the app itself asks for.
