@@ -20,6 +20,7 @@ from distribution.catalog import (
     Reference,
     override_key,
 )
+from experiments.bucketing import in_range
 from registry.device_classes import DeviceClass, Selector
 from registry.json_members import DocumentError
 
@@ -115,10 +116,19 @@ def test_the_document_of_the_vectors_is_reproduced_to_the_letter():
     assert Catalog.from_json(DOCUMENT).to_json() == DOCUMENT
 
 
+@given(models())
+def test_a_layer_finds_the_one_experiment_whose_range_holds_the_bucket(model):
+    spans = [experiment.layer.range for experiment in model.experiments]
+    for position in {edge + step for span in spans for edge in span for step in (-1, 0)} | {0, 9_999}:
+        holders = [each for each in enumerate(model.experiments) if in_range(position, each[1].layer.range)]
+        found = [layer.around(position) for layer in model.layers]
+        assert [each for each in found if each is not None] == holders
+
+
 def test_references_name_every_manifest_once():
     catalog = Catalog.from_json(DOCUMENT)
     paths = [reference.path for reference in catalog.references()]
-    assert len(paths) == len(set(paths)) == 8 * 10 + 1
+    assert len(paths) == len(set(paths)) == 9 * 10 + 1
 
 
 def test_the_key_of_an_override_hides_the_unit():
@@ -152,6 +162,8 @@ RAMP = ("models", "ramped", "experiments", 0)
             r"plain.current: expected a version listed in versions \(3, 4, 5\), got 99",
         ),
         (("models", "plain", "floors"), [7], "plain.floors: expected a version listed"),
+        (("models", "ramped", "overrides", "units"), {"0" * 64: 9}, "ramped.overrides: expected a version listed"),
+        (("models",), {"../x": DOCUMENT["models"]["plain"]}, "catalog.models: expected names like .*, got '../x'"),
         (("models", "plain", "no_unit"), "x", "no_unit: expected one of current, none"),
         (("models", "ramped", "holdback", "version"), 9, "holdback: expected a version listed"),
         (("models", "ramped", "holdback", "range"), [5, 2], "range: expected bucket ranges"),
@@ -177,6 +189,20 @@ RAMP = ("models", "ramped", "experiments", 0)
 def test_a_malformed_catalog_is_refused_with_its_place(path, value, message):
     with pytest.raises(CatalogError, match=message):
         Catalog.from_json(edited(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "more"),
+    [
+        (("poll_after_seconds",), 30 * 86_400, 30 * 86_400 + 1),
+        (("models", "ramped", "overrides", "salt"), "s" * 200, "s" * 201),
+        (("models", "plain", "versions", "4", "variants", 0, "min_runtime_version"), "1" * 64, "1" * 65),
+    ],
+)
+def test_what_may_be_large_has_a_bound(path, most, more):
+    Catalog.from_json(edited(path, most))
+    with pytest.raises(CatalogError, match=f"{path[-1]}: expected (an integer from 1 to|a string of at most)"):
+        Catalog.from_json(edited(path, more))
 
 
 json_values = st.recursive(
