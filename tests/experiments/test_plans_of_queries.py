@@ -1,11 +1,14 @@
 """What a look asks of PostgreSQL does not grow with units more than it must: by plans and counts, not by the clock."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 
 from experiments import analysis, rollups
-from experiments.models import Exposure
-from tests.experiments import measured
+from experiments.models import DeviceEvent, Exposure
+from experiments.services import previewing
+from tests.experiments import lived, measured
 from tests.factories import NOW
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,3 +58,22 @@ def test_units_with_files_that_are_not_genuine_are_found_without_all_others(of):
     (count,) = asked(lambda: found.append(analysis.integrity_units(phases, ["treatment"])))
     assert found == [2]
     assert "exposure_not_genuine" in plan_of(*count)
+
+
+def known(of):
+    units, is_sample = previewing.known_units(of.channel, of.model, NOW)
+    return sorted(units), is_sample
+
+
+def test_of_events_without_end_the_latest_tell_which_units_there_are(of, monkeypatch):
+    lived.heard_of(of.model, 3, NOW - timedelta(days=2))
+    lived.heard_of(of.model, 2)
+    everyone = ["known-0", "known-1", "known-2"]
+    assert known(of) == (everyone, False)
+    monkeypatch.setattr(previewing, "MOST_EVENTS", 2)
+    assert known(of) == (everyone[:2], True)
+    monkeypatch.setattr(previewing, "MOST_EVENTS", 6)
+    monkeypatch.setattr(previewing, "MOST_UNITS", 2)
+    assert known(of) == (everyone[:2], True)
+    DeviceEvent.objects.update(channel="other")
+    assert known(of) == ([], False)
