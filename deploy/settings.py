@@ -64,6 +64,7 @@ STATIC_URL = "/static/"
 # Served from the packages themselves: no collectstatic step, no second server.
 WHITENOISE_USE_FINDERS = True
 USE_TZ = True
+FORMAT_MODULE_PATH = ["deploy.formats"]
 TIME_ZONE = "UTC"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -142,6 +142,8 @@ def _parts(step: Planned) -> tuple[float, float]:
 
 
 def _sight(rule: Guardrail, arms: tuple[int, int], alpha: float, policy: Policy, baseline: Baseline) -> Sight:
+    if not any(arms):
+        return Sight(rule.name, rule.measure, None, "not one unit to expect")
     if not arms[1]:
         return Sight(rule.name, rule.measure, None, "no control is left to compare with")
     if not arms[0]:

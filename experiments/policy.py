@@ -172,7 +172,7 @@ def judge(evidence: Evidence, progress: Progress, policy: Policy) -> Verdict:
     rulings += _missing(progress)
     rulings.sort(key=lambda ruling: -ruling.action.severity)
     if not rulings:
-        return Verdict(Action.ADVANCE, ("time, sample and approval are there, and no guardrail speaks against it",))
+        return Verdict(Action.ADVANCE, ("no guardrail speaks against it",))
     classes = tuple(sorted({ruling.device_class for ruling in rulings} - {""}))
     return Verdict(rulings[0].action, tuple(ruling.reason for ruling in rulings), classes)
 

@@ -37,6 +37,12 @@ class Row(forms.Form):
     key = ""
     use_required_attribute = False
 
+    def __init__(self, *arguments: Any, number: int, **options: Any) -> None:
+        """`number`: of the row; a field's label stands above its column, where who cannot see it would miss it."""
+        super().__init__(*arguments, **options)
+        for each in self:
+            each.field.widget.attrs["aria-label"] = f"{each.label}, row {number}"
+
     @property
     def is_used(self) -> bool:
         return self.cleaned_data.get(self.key) not in (None, "")
@@ -266,7 +272,7 @@ class Design:
         count += more if data is not None and data.get("do") == f"more-{name}s" else 0
         told = [*shown, *[{}] * most][: min(count, most)]
         return [
-            make(data, prefix=f"{name}{index}", initial=each, auto_id=f"id_{name}{index}_%s")
+            make(data, prefix=f"{name}{index}", initial=each, auto_id=f"id_{name}{index}_%s", number=index + 1)
             for index, each in enumerate(told)
         ]
 

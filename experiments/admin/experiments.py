@@ -16,7 +16,7 @@ from experiments.admin.lines import with_standing
 from experiments.admin.overrides import OverridePages
 from experiments.admin.verbs import VerbPages
 from experiments.models import Experiment
-from experiments.words import state, verdict
+from experiments.words import number, state, verdict
 from registry.templatetags.aerogram import since
 
 
@@ -30,7 +30,7 @@ class ExperimentAdmin(VerbPages, DesignPages, OverridePages):
     search_fields = ["slug"]
     empty_words = (
         "No experiment yet",
-        "Try a version on a few devices before all have it: aerogram rollout create faster digits 2",
+        "Try a version on a few devices before all have it, here or with aerogram rollout create.",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -60,7 +60,7 @@ class ExperimentAdmin(VerbPages, DesignPages, OverridePages):
 
     @admin.display(description="units", ordering="last_units")
     def units(self, row: Any) -> str:
-        return "–" if row.last_units is None else f"{row.last_units:,}".replace(",", " ")
+        return number(row.last_units)
 
     @admin.display(description="since", ordering="id")
     def moment(self, row: Experiment) -> str:

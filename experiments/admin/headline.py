@@ -12,7 +12,7 @@ from experiments.lifecycle import ENDED, State
 from experiments.models import Experiment
 from experiments.plans import Advice, Condition
 from experiments.policy import Action
-from experiments.words import ahead, percent, span
+from experiments.words import ahead, number, percent, span
 
 Awaiting = Experiment.Awaiting
 ICONS = {"good": "check_circle", "warn": "hourglass_top", "bad": "error", "calm": "info", "busy": "schedule"}
@@ -72,9 +72,13 @@ def _running(experiment: Experiment, advice: Advice, happened: Event | None, now
     title = f"Running at {percent(phase.percent_bp if phase else None)}"
     goal = f"go to {percent(following.percent_bp)}" if following else "end with the treatment released to everybody"
     conditions = {found.condition for found in advice.unmet}
-    waits = (*_unmet(experiment, advice, now), *_approvals(experiment))
+    waits = (*unmet(experiment, advice, now), *_approvals(experiment))
     held = Condition.VERDICT in conditions and standing.verdict not in (Action.INCONCLUSIVE, Action.ADVANCE)
-    if experiment.halted_classes:
+    if Condition.KILL_SWITCH in conditions:
+        tone, title = "warn", f"{title}, and the kill switch is engaged"
+    elif Condition.MINIMUM in conditions:
+        tone, title = "warn", f"{title}, and devices are told nothing of it"
+    elif experiment.halted_classes:
         tone, title = "warn", f"{title}, halted for {', '.join(experiment.halted_classes)}"
     elif held:
         tone, title = "warn", f"{title}, held: {_first(standing.reasons)}"
@@ -99,7 +103,8 @@ def _first(reasons: Sequence[str]) -> str:
     return reasons[0] if reasons else "no reason told"
 
 
-def _unmet(experiment: Experiment, advice: Advice, now: datetime) -> Iterator[str]:
+def unmet(experiment: Experiment, advice: Advice, now: datetime) -> Iterator[str]:
+    """Each thing that the plan waits for; that no step follows is no such thing."""
     for found in advice.unmet:
         if found.condition is Condition.TIME and advice.next_action_at:
             yield f"time: until {ahead(advice.next_action_at, now)}"
@@ -109,6 +114,10 @@ def _unmet(experiment: Experiment, advice: Advice, now: datetime) -> Iterator[st
             yield f"approval of the step: {found.detail}, not {_not_by(experiment)}"
         elif found.condition is Condition.SAMPLE:
             yield f"the sample: {found.detail}"
+        elif found.condition is Condition.KILL_SWITCH:
+            yield f"the kill switch to be lifted: {found.detail}"
+        elif found.condition is Condition.MINIMUM:
+            yield f"a version that devices may have: {found.detail}"
 
 
 def _approvals(experiment: Experiment) -> Iterator[str]:
@@ -126,13 +135,15 @@ def _not_by(experiment: Experiment) -> str:
 
 def plan(experiment: Experiment) -> list[dict[str, Any]]:
     """The steps: which are done, where it is, and what each asks for."""
-    here = experiment.step_position
+    here, phase = experiment.step_position, experiment.phase
+    now_bp = phase.percent_bp if phase else None
     is_over = experiment.state in ENDED
     return [
         {
             "number": number,
             "step": step,
             "percent": percent(step.percent_bp),
+            "percent_now": percent(now_bp) if step.position == here and now_bp != step.percent_bp else "",
             "tone": _place(step.position, here, is_over=is_over, state=experiment.state),
             "asks": list(_asks(step)),
         }
@@ -153,6 +164,6 @@ def _asks(step: Any) -> Iterator[str]:
     if not step.monitored:
         yield "not monitored: neither sample nor verdict matter"
     elif step.min_units:
-        yield f"{step.min_units} units in the smallest arm"
+        yield f"{number(step.min_units)} units in the smallest arm"
     if step.needs_approval:
         yield "somebody's approval"

@@ -19,6 +19,7 @@ from experiments import services
 from experiments.admin.asks import PercentField, releasable
 from experiments.admin.choosing import Pair, chosen, pairs
 from experiments.admin.effects import percent
+from experiments.delivery import delivery
 from experiments.models import Holdback
 from experiments.services import Preview
 from registry.admin import access
@@ -95,7 +96,7 @@ class HoldbackAdmin(MemberAdmin):
         context: dict[str, Any] = {"found": found, "pair": pair, "row": row}
         if pair is not None:
             require_role(request.user, pair.channel.application, Role.RELEASER)
-            form = HoldbackForm(request.POST or None, initial=_shown(row))
+            form = HoldbackForm(request.POST or None, initial=_shown(row) if row else _proposed(pair))
             form.offer(pair)
             if request.method == "POST" and form.is_valid():
                 try:
@@ -173,9 +174,13 @@ def _let_go(row: Holdback) -> Preview | None:
     return found
 
 
-def _shown(row: Holdback | None) -> dict[str, Any]:
-    if row is None:
-        return {}
+def _proposed(pair: Pair) -> dict[str, Any]:
+    """What most devices have proved, not what is newest."""
+    current = delivery().current_version(pair.channel, pair.model)
+    return {"version": current.number} if current else {}
+
+
+def _shown(row: Holdback) -> dict[str, Any]:
     until = row.until.strftime("%Y-%m-%d %H:%M") if row.until else ""
     held = f"{row.percent_bp / 100:g}"
     return {"version": row.version.number, "held": held, "until": until, "row_version": row.row_version}

@@ -16,6 +16,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from experiments import services
 from experiments.admin.asks import Ask, CompleteAsk, HaltAsk, RampAsk, StartAsk, SupersedeAsk
 from experiments.admin.effects import Effect, effect_of, percent
+from experiments.admin.headline import unmet
 from experiments.api.actions import VERBS
 from experiments.api.serializers import ReasonBody
 from experiments.lifecycle import OF_ANOTHER_PERSON, ROLES, State, Verb, verbs_of
@@ -151,7 +152,9 @@ def why_not(request: HttpRequest, experiment: Experiment, said: Verb) -> str:
         if experiment.approvals.filter(edition=experiment.edition, purpose=purpose, approved_by=name).exists():
             return "you have said it; somebody else must, too"
     if said is Verb.ADVANCE:
-        return "; ".join(map(str, services.plan_advice(experiment, timezone.now()).unmet))
+        now = timezone.now()
+        advice = services.plan_advice(experiment, now)
+        return "; ".join(unmet(experiment, advice, now)) or "; ".join(each.detail for each in advice.unmet)
     return ""
 
 

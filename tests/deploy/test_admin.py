@@ -736,3 +736,10 @@ def test_home_tells_what_is_live_waiting_stopped_converting_and_failed(administr
         assert told in page
     services.yank_version(version=broken, reason="x", actor="ada", now=NOW)
     assert "expected layers, got none" not in administrator.get("/admin/state/").content.decode()
+
+
+def test_times_are_written_alike_everywhere(administrator, filled):
+    """As the command line and REST do, and not as one country does."""
+    page = administrator.get(url(Channel, "changelist")).content.decode()
+    made = filled.model.application.channels.get().created_at
+    assert f"{made:%Y-%m-%d %H:%M}" in page

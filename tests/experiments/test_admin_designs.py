@@ -55,6 +55,12 @@ def faults(answer):
 # -- a design
 
 
+def test_each_field_of_a_row_has_a_name_for_who_cannot_see_its_column(lab):
+    page = member(lab, "grace", Role.EDITOR).get(reverse(ADD), {"what": f"{lab.channel.pk}:{lab.model.pk}"})
+    for name in ("Percent, row 1", "Hours, row 2", "Approval, row 6"):
+        assert f'aria-label="{name}"' in page.content.decode()
+
+
 def test_a_rollout_is_written_down_as_rest_does(lab):
     grace = member(lab, "grace", Role.EDITOR)
     policy = {"slo_ms": 50, "guardrails": {"crash": {"margin": 1.5}}}
@@ -325,6 +331,7 @@ def test_devices_are_held_back_and_let_go(lab):
     address = reverse("admin:experiments_holdback_add")
     page = grace.get(address)
     assert page.context["form"]["held"].value() == "2"
+    assert page.context["form"]["version"].value() == 1, "what is released, not the newest"
     said = {"version": "1", "held": "1.25", "until": "2027-06-01 08:00", "reason": "long stable"}
     answer = grace.post(address, said)
     row = Holdback.objects.get()

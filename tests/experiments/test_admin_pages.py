@@ -140,7 +140,9 @@ def test_it_is_searched_and_filtered(root):
 
 
 def test_an_empty_list_says_how_to_begin(root):
-    assert "aerogram rollout create" in root.get(reverse(LIST)).content.decode()
+    page = root.get(reverse(LIST)).content.decode()
+    assert "aerogram rollout create" in page
+    assert reverse("admin:experiments_experiment_add") in page
 
 
 def test_members_of_another_application_see_nothing(client):
@@ -419,7 +421,36 @@ def test_a_step_that_asks_for_approval_says_whose(lab):
     assert told.waits == ("approval of the step: 1 more must approve, not ada",)
 
 
+def test_a_kill_switch_is_what_it_waits_for(root, lab):
+    from distribution import services as releasing
+
+    of = lab.running(steps=[{"percent_bp": 500, "monitored": False}, {"percent_bp": 10_000}])
+    releasing.engage_kill_switch(channel=lab.channel, model=lab.model, **lab.said())
+    told = said_of(of, lab.clock())
+    assert (told.tone, told.title) == ("warn", "Running at 5 %, and the kill switch is engaged")
+    assert told.waits == ("the kill switch to be lifted: every device runs the model embedded in its app",)
+    assert page_of(root, of).count(told.waits[0]) == 3, "in the headline, in the plan, and beside the verb"
+
+
+def test_a_percentage_that_is_no_step_stands_beside_the_step(root, lab):
+    of = lab.running(steps=[{"percent_bp": 500, "min_units": 20_000, "hold_seconds": 86_400}, {"percent_bp": 10_000}])
+    assert "here, at" not in page_of(root, of)
+    services.ramp(experiment=of, to_bp=750, **lab.said())
+    page = page_of(root, of)
+    assert "here, at 7.5 %" in page
+    assert f"{words.number(20_000)} units in the smallest arm" in page
+
+
 # -- before the start
+
+
+def test_a_rollout_before_its_start_has_neither_shares_nor_figures(root, lab):
+    of = lab.rollout(steps=STEPS)
+    page = page_of(root, of)
+    assert row_of(page, begins="Arm") == ["Arm", "Gets"]
+    assert row_of(page, begins="control") == ["control", "version 1"]
+    assert "units, smallest arm" not in page
+    assert "Share" in str(row_of(page_of(root, lab.ab()), begins="Arm"))
 
 
 def test_a_draft_tells_what_it_would_see(root, lab):

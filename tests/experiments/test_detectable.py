@@ -120,6 +120,8 @@ def test_each_step_has_the_units_of_its_buckets():
 
 
 def test_what_is_too_small_says_so():
+    none = detectable(plan(100), 4, POLICY, BASELINE)[0]
+    assert {sight.why_not for sight in none.sights} == {"not one unit to expect"}
     few = detectable(plan(5000), 300, POLICY, BASELINE)[0]
     assert few.sights[1].why_not == "counts from 200 units an arm on"
     assert few.sights[0].harm > RULES["crash"].margin, "rare events need no floor"

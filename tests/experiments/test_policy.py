@@ -21,7 +21,7 @@ from experiments.policy import (
 POLICY = Policy()
 READY = Progress(seconds=7200, hold_seconds=3600, units=500, min_units=200)
 HOUR = 3600.0
-ADVANCED = "time, sample and approval are there, and no guardrail speaks against it"
+ADVANCED = "no guardrail speaks against it"
 MARGIN = {rule.name: rule.margin for rule in DEFAULT_GUARDRAILS}
 
 

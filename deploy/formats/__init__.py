@@ -1,0 +1,1 @@
+"""How the admin writes dates and times: everywhere the same, and as the command line and REST do."""
