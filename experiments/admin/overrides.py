@@ -23,12 +23,13 @@ from registry.services import require_role
 
 SHOWN = 200
 OUTCOMES = {
+    "kill_switch": "The model's kill switch is engaged: every device runs the model embedded in its app.",
     "override": "Its override decides: it gets the arm “{override}”, whatever its buckets say.",
     "holdback": "The holdback decides: it stays on the version that is held back.",
-    "outside_layer": "It lies outside the experiment's part of the layer, and gets the current release.",
+    "outside_layer": "It lies outside the experiment's part of the layer, and gets what it would without it.",
     "outside_arms": "It takes part, but its bucket has no arm at the present percentage: it gets the current release.",
     "in_arm": "Its bucket decides: it gets the arm “{arm}”, if its device can run every arm's version.",
-    "not_served": "The experiment is not served: it gets the current release.",
+    "not_served": "The experiment is not served: it gets what it would without it.",
 }
 
 

@@ -370,7 +370,7 @@ class UnitSerializer(serializers.Serializer[Any]):
     layer = DrawnSerializer(allow_null=True)
     arm = DrawnArmSerializer(allow_null=True)
     outcome = serializers.ChoiceField(
-        choices=["override", "holdback", "outside_layer", "outside_arms", "in_arm", "not_served"]
+        choices=["kill_switch", "override", "holdback", "outside_layer", "outside_arms", "in_arm", "not_served"]
     )
 
 

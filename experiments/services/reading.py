@@ -19,7 +19,7 @@ from experiments.ramps import arm_at, size
 from experiments.services.exceptions import held_back
 from experiments.services.phases import taken_from
 from experiments.services.recording import subject
-from experiments.services.waiting import plan_advice, standing_of
+from experiments.services.waiting import plan_advice, standing_of, withheld_versions
 from registry.models import Application, AuditEntry, Channel, ModelVersion
 
 # What a script does next follows from the state alone, but while it runs.
@@ -147,15 +147,21 @@ def explain(experiment: Experiment, unit: str) -> dict[str, Any]:
         "layer": {"bucket": layer, "range": span, "inside": in_range(layer, span)},
         "arm": {"bucket": arm, "name": name},
     }
-    return found | {"outcome": _outcome(found)}
+    return found | {"outcome": _outcome(experiment, found)}
 
 
-def _outcome(found: dict[str, Any]) -> str:
+def _outcome(experiment: Experiment, found: dict[str, Any]) -> str:
     """In the order of the decision."""
-    if found["override"]:
+    if delivery().is_stopped(experiment.channel, experiment.model):
+        return "kill_switch"
+    withheld = withheld_versions(experiment)
+    pinned = next((arm["version"] for arm in experiment.arms if arm["name"] == found["override"]), None)
+    if pinned is not None and pinned not in withheld:
         return "override"
     if found["holdback"] and found["holdback"]["inside"]:
         return "holdback"
+    if withheld:
+        return "not_served"
     if not found["layer"]["inside"]:
         return "outside_layer"
     return "outside_arms" if found["arm"]["name"] is None else "in_arm"

@@ -31,8 +31,7 @@ def standing_of(experiment: Experiment, now: datetime) -> Standing:
 def plan_advice(experiment: Experiment, now: datetime) -> Advice:
     """Whether the plan of a running experiment goes on, and what is lacking. Before its first step only time counts."""
     step = experiment.step
-    lacking, model = step_approvals_lacking(experiment), experiment.model
-    versions = [arm["version"] for arm in experiment.arms if arm["version"] is not None]
+    lacking = step_approvals_lacking(experiment)
     plan = PlanStep(step.hold_seconds, step.min_units, step.monitored, lacking) if step else PlanStep(0, 0, False, 0)
     return advise(
         plan,
@@ -40,9 +39,15 @@ def plan_advice(experiment: Experiment, now: datetime) -> Advice:
         now=now,
         standing=standing_of(experiment, now),
         is_at_the_end=is_at_the_end(experiment),
-        is_stopped=delivery().is_stopped(experiment.channel, model),
-        withheld=tuple(delivery().withheld(model, versions)),
+        is_stopped=delivery().is_stopped(experiment.channel, experiment.model),
+        withheld=withheld_versions(experiment),
     )
+
+
+def withheld_versions(experiment: Experiment) -> tuple[int, ...]:
+    """Versions of its arms that no device may have: one is enough for devices to be told nothing of it."""
+    versions = [arm["version"] for arm in experiment.arms if arm["version"] is not None]
+    return tuple(delivery().withheld(experiment.model, versions))
 
 
 def is_at_the_end(experiment: Experiment) -> bool:

@@ -195,6 +195,15 @@ def test_an_experiment_of_other_versions_hears_of_no_yank(fleet):
     assert fresh(experiment).row_version == before
 
 
+def test_a_yank_does_not_wait_for_beat(fleet, monkeypatch):
+    from distribution import tasks
+
+    sent = []
+    monkeypatch.setattr(tasks.publish_application, "apply_async", lambda arguments, **_: sent.append(arguments))
+    fleet.yank(3, run=False)
+    assert sent == [(fleet.app.pk,)]
+
+
 def test_a_yank_lifts_the_holdback_of_its_version(fleet):
     from experiments import errors
 
@@ -226,6 +235,29 @@ def test_a_kill_switch_stops_every_arm_and_the_plan_and_lifting_it_brings_both_b
     fleet.settled()
     assert fleet.versions_served() == {"treatment": {2}, "control": {1}, None: {1}}
     assert services.advance_due(fleet.publisher.clock()) == 1
+
+
+def test_explaining_a_unit_of_an_experiment_begins_where_the_decision_does(fleet):
+    fleet.publish(2)
+    experiment = fleet.started(version=1, steps=[{"percent_bp": 10_000}])
+    for unit, arm in zip(UNITS, ("treatment", "control"), strict=False):
+        services.set_override(experiment=experiment, unit=unit, arm=arm, **fleet.said())
+    stop = {"channel": fleet.channel, "model": fleet.model}
+
+    def outcomes():
+        return [services.explain(experiment, unit)["outcome"] for unit in UNITS[:3]]
+
+    assert outcomes() == ["override", "override", "in_arm"]
+    releasing.engage_kill_switch(**stop, **fleet.said())
+    assert outcomes() == ["kill_switch"] * 3
+    releasing.lift_approved(**stop, **fleet.said())
+    releasing.raise_minimum_release_counter(model=fleet.model, value=2, **fleet.said())
+    fleet.settled()
+    assert outcomes() == ["not_served", "override", "not_served"]
+    served = [fleet.answers([unit])[unit] for unit in UNITS[:3]]
+    assert [(found["reason"], found["version"]) for found in served] == [
+        ("current_release", 2), ("override", 2), ("current_release", 2)
+    ]  # fmt: skip
 
 
 def test_whoever_publishes_is_told_who_does_not_get_it(fleet):
