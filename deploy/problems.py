@@ -4,7 +4,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.request import UnreadablePostError
 from django.views import defaults
@@ -25,6 +25,7 @@ FAMILIES: list[tuple[type[errors.DomainError], int]] = [
     (errors.Unavailable, status.HTTP_503_SERVICE_UNAVAILABLE),
 ]
 logger = logging.getLogger(__name__)
+UNIQUE_VIOLATION = "23505"  # PostgreSQL's code for a row that somebody else made a moment before
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -56,6 +57,9 @@ def exception_handler(error: Exception, _context: dict[str, Any]) -> Response | 
 
 
 def _document(error: Exception) -> dict[str, Any] | None:
+    if isinstance(error, IntegrityError) and getattr(error.__cause__, "pgcode", None) == UNIQUE_VIOLATION:
+        logger.warning("made twice at once", exc_info=error)
+        error = errors.Conflict("expected nobody else to make the same, another request just did")
     if isinstance(error, errors.DomainError):
         status_code = next(code for family, code in FAMILIES if isinstance(error, family))
         return problem(status_code, code=error.code, detail=str(error), field=error.field)

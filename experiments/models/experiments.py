@@ -63,6 +63,8 @@ class Experiment(models.Model):
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField()
     edited_by = models.CharField(max_length=150, blank=True)
+    # Everybody who ever changed the design; `edited_by` also names who asked last to go on after a halt.
+    editors = models.JSONField(default=list, blank=True, db_default=Value([], models.JSONField()))
     edition = models.PositiveIntegerField(default=1)
     awaiting = models.CharField(max_length=20, choices=Awaiting.choices, blank=True, default=Awaiting.NOTHING)
     started_at = models.DateTimeField(null=True, blank=True)
@@ -97,7 +99,7 @@ class Experiment(models.Model):
     @property
     def authors(self) -> set[str]:
         """Whoever had a hand in what the present edition says; none of them may approve it."""
-        return {self.created_by, self.edited_by} - {""}
+        return {self.created_by, self.edited_by, *self.editors} - {""}
 
     @property
     def phase(self) -> "Phase | None":

@@ -107,7 +107,7 @@ def edit(
             row.steps.all().delete()
             _set_steps(row, steps)
         row.edition += 1
-        row.edited_by = actor
+        row.edited_by, row.editors = actor, sorted({*row.editors, actor})
         row.awaiting = Experiment.Awaiting.NOTHING
         deed.move(State.DRAFT)
 

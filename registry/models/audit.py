@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.db import connection, models
@@ -72,7 +73,8 @@ class AuditEntry(models.Model):
     def computed_hash(self) -> str:
         fields = ("actor", "verb", "application", "subject", "before", "after", "reason", "previous_hash")
         told = {name: getattr(self, name) for name in fields} | {"at": self.at.isoformat()}
-        return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        stored = json.loads(json.dumps(told), parse_float=_as_stored)
+        return hashlib.sha256(json.dumps(stored, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @classmethod
     def first_broken(cls) -> "AuditEntry | None":
@@ -83,6 +85,11 @@ class AuditEntry(models.Model):
                 return entry
             previous_hash = entry.entry_hash
         return None
+
+
+def _as_stored(number: str) -> float:
+    """As jsonb gives it back: whole from 1e16 on, no sign of zero. A hash over anything else is not found again."""
+    return int(Decimal(number)) if "e+" in number else float(number) + 0.0
 
 
 class PublishRequest(models.Model):

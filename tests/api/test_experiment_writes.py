@@ -125,6 +125,14 @@ def test_of_eight_scripts_at_one_state_one_goes_on_each_time(people):
     assert Experiment.objects.get().phases.count() == 4
 
 
+def test_of_eight_that_make_one_of_the_same_name_one_does(people):
+    assert people[0]("POST", "rollouts", ROLLOUT | {"slug": "first"}).status_code == 201  # makes the layer
+    answers = at_once(8, lambda index: people[index % 2]("POST", "rollouts", ROLLOUT))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} <= {"name_taken", "conflict"}
+    assert Experiment.objects.count() == AuditEntry.objects.filter(verb="create_experiment").count() == 2
+
+
 def test_one_key_sent_eight_times_at_once_is_one_entry_and_one_answer(people):
     running(people)
     tag = people[0]("GET", "experiments/faster")["ETag"]

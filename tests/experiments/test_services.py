@@ -107,15 +107,22 @@ def test_a_name_stands_once_in_an_application(lab):
         lab.rollout()
 
 
-def test_an_author_cannot_approve_and_neither_can_who_edited_last(lab):
-    experiment = lab.rollout()
+def test_whoever_wrote_a_part_of_it_cannot_approve_it(lab):
+    """Nor once somebody else edited it after them, or asked to go on after a halt."""
+    experiment = lab.rollout(steps=[{"percent_bp": 100, "needs_approval": True}])
     services.edit(experiment=experiment, **lab.said("bob"), hypothesis="faster")
+    services.edit(experiment=experiment, **lab.said("dan"), hypothesis="and smaller")
     lab.do("submit", experiment, "cleo")
-    for author in ("ada", "bob"):
-        with pytest.raises(errors.OwnExperiment, match="expected approval by somebody else than ada, bob"):
+    for author in ("ada", "bob", "dan"):
+        with pytest.raises(errors.OwnExperiment, match="expected approval by somebody else than ada, bob, dan"):
             lab.do("approve", experiment, author)
     lab.do("approve", experiment, "cleo")
     assert experiment.state == State.APPROVED
+    for verb, actor in (("start", "ada"), ("halt", "ada"), ("resume", "eve"), ("approve", "cleo")):
+        lab.do(verb, experiment, actor)
+    with pytest.raises(errors.OwnExperiment):
+        lab.do("approve_step", experiment, "bob")
+    assert (experiment.edited_by, experiment.editors) == ("eve", ["bob", "dan"])
 
 
 def test_an_edit_voids_the_approval(lab):
