@@ -15,6 +15,7 @@ import pytest
 from deploy.dev import services as dev
 from deploy.dev.postgres import VOLATILE
 
+_MANY = {"max_connections": "400"}  # a test has 50 at once, and another worker's may, too
 _VARIABLES = {"postgres": "DATABASE_URL", "broker": "REDIS_URL", "events": "EVENT_STREAM_URL"}
 
 
@@ -34,7 +35,7 @@ class _Session:
 
     def plan(self) -> None:
         folder = self.resources.enter_context(dev.throwaway_folder())
-        self.planned = dev.Services.plan(folder, postgres_settings=VOLATILE)
+        self.planned = dev.Services.plan(folder, postgres_settings={**VOLATILE, **_MANY})
         self.resources.callback(self.planned.stop)
         self.embedded = frozenset(name for name, variable in _VARIABLES.items() if not os.environ.get(variable))
         ours = {_VARIABLES[name] for name in self.embedded}

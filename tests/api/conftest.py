@@ -5,6 +5,7 @@ import pytest
 from django.test import Client
 
 from registry import services
+from registry.api import idempotency
 from registry.models import Role
 from tests import factories
 from tests.factories import NOW
@@ -24,6 +25,12 @@ class Caller:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         data = "" if body is None else json.dumps(body)
         return self.client.generic(method, url, data, content_type="application/json", headers=named)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A request that waits for the one that came first with its key does so for as long as a slow machine takes."""
+    monkeypatch.setattr(idempotency, "PATIENCE", "120s")
 
 
 @pytest.fixture

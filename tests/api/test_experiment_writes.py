@@ -83,7 +83,7 @@ def at_once(count, work):
     def one(index):
         try:
             connection.ensure_connection()
-            barrier.wait(30)
+            barrier.wait(300)
             return work(index)
         finally:
             connection.close()

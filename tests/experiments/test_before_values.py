@@ -105,8 +105,12 @@ def test_a_unit_that_is_being_written_is_left_for_the_next_look(of):
         cursor.execute("SELECT id FROM experiments_exposure WHERE unit = 'treatment-1' FOR UPDATE")
         with connection.cursor() as mine:
             mine.execute("SET lock_timeout = '2s'")
-        assert collect_before_values(of.phase) == 2
-        other.rollback()
+        try:
+            assert collect_before_values(of.phase) == 2
+        finally:  # the connection is the next test's, too
+            other.rollback()
+            with connection.cursor() as mine:
+                mine.execute("RESET lock_timeout")
     assert collect_before_values(of.phase) == 1
 
 

@@ -62,7 +62,7 @@ def test_of_fifty_that_claim_one_range_at_once_one_gets_it(layer):
     def attempt(index):
         try:
             connection.ensure_connection()
-            barrier.wait(30)
+            barrier.wait(300)
             claim(layer, of, 9999 - index % 2, 10_000)
         except DatabaseError:  # of two that wait for each other PostgreSQL also ends one as a deadlock
             return False

@@ -320,7 +320,7 @@ def test_of_fifty_that_start_at_once_one_gets_the_layer(lab):
     def attempt(experiment):
         try:
             connection.ensure_connection()
-            barrier.wait(60)
+            barrier.wait(300)
             lab.do("start", experiment)
         except errors.LayerTaken:
             return "taken"
@@ -345,7 +345,7 @@ def test_of_fifty_ranges_that_are_claimed_at_once_none_overlap_and_none_is_refus
     def attempt(experiment):
         try:
             connection.ensure_connection()
-            barrier.wait(60)
+            barrier.wait(300)
             lab.do("start", experiment)
         except errors.LayerTaken:
             return False

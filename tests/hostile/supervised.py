@@ -45,7 +45,7 @@ if __name__ == "__main__":
     supervision.WORKER_MODULE = asked["module"]
     report = supervision.supervise(
         lambda scratch: Job.from_json({**asked["job"], "scratch": str(scratch)}),
-        limits=replace(supervision.RECIPE_LIMITS, wall_seconds=60, user=asked.get("user", "nobody")),
+        limits=replace(supervision.RECIPE_LIMITS, wall_seconds=120, user=asked.get("user", "nobody")),
         on_heartbeat=lambda _: None,
         workspace=Path(asked["workspace"]),
     )

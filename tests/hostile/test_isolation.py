@@ -28,7 +28,7 @@ pytestmark = pytest.mark.chaos
 MODULE = "tests.hostile.hostile_worker"
 REAL_MODULE = "registry.conversion.worker"
 MIB = 1024**2
-LIMITS = Limits(wall_seconds=30, cpu_seconds=20, address_space_bytes=2 * GIB, resident_bytes=GIB)
+LIMITS = Limits(wall_seconds=120, cpu_seconds=60, address_space_bytes=2 * GIB, resident_bytes=GIB)
 ROOT = Path(__file__).parents[2]
 
 
@@ -129,7 +129,7 @@ def supervised(workspace: Path, behaviour: str, refused: list[str], **members: A
         "job": {"step": "verify", "output": str(workspace / "output"), "recipe": behaviour, **members},
     }
     program = [sys.executable, "-m", "tests.hostile.supervised", json.dumps(asked)]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120, user=user)
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600, user=user)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
     return report
@@ -189,7 +189,7 @@ def test_too_much_of_something_is_stopped_and_named(
 ) -> None:
     report = run(behaviour, workspace, replace(LIMITS, **limits))
     assert outcome(report) == expected, report.log_tail
-    assert report.seconds < 20
+    assert report.seconds < LIMITS.wall_seconds
     assert len(report.log_tail) <= 8_000
 
 

@@ -56,7 +56,7 @@ def release(simulator: RepositorySimulator) -> Build:
 @pytest.fixture(scope="session")
 def http() -> Iterator[httpx.Client]:
     """Shared, because reading the system's certificates takes longer than most of these tests."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=60) as client:
         yield client
 
 

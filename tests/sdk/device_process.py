@@ -12,6 +12,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "sdk_stubs" / "python"))
 
+import httpx
 from aerogram_sdk import AerogramClient, DeviceProfile, store
 
 from tests.sdk.fake_runtime import FakeRuntime
@@ -52,6 +53,7 @@ def main() -> None:
     if moment == "moving the bundle":
         store.Store.keep_bundle = die
     say("started")
+    http = httpx.Client(timeout=120)  # a test may stop its server until another process has started
     client = AerogramClient(
         server=given["server"],
         application="demo",
@@ -60,8 +62,9 @@ def main() -> None:
         store=Path(given["store"]),
         profile=DeviceProfile(os="linux", app_version="1.0"),
         runtimes={"numpy": DyingRuntime() if moment == "loading" else FakeRuntime()},
+        http=http,
     )
-    with client:
+    with http, client:
         say(client.update(["digits"])[0].state)
 
 
