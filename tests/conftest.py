@@ -7,8 +7,16 @@ from typing import Any
 
 import pytest
 import redis
+from django.db import connections
+from hypothesis import HealthCheck, settings
 
 from deploy.dev.pytest_plugin import ServiceUrls
+
+# The suite decides whether a change is accepted, so each run tries the same examples, however slow the machine is.
+# New ones: `--hypothesis-profile explore`.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", parent=settings.get_profile("explore"), derandomize=True)
+settings.load_profile("suite")
 
 _NEEDED_PACKAGE = {"convert": "tensorflow", "light": "ai_edge_litert"}
 _DATABASE_FIXTURES = {"services", "db", "transactional_db", "django_db_setup", "live_server"}
@@ -29,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_configure() -> None:
     """Bind shared tasks to the application's broker, as every server process does."""
     import deploy.celery  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(services: ServiceUrls, django_db_modify_db_settings: None) -> None:
+    """Fifty threads that connect at once wait for each other, on a busy machine for longer than a server should."""
+    connections["default"].settings_dict["OPTIONS"]["connect_timeout"] = 60
 
 
 @pytest.fixture(scope="session")
