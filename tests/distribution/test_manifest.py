@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
 
 from distribution.manifest import (
+    Encryption,
     Manifest,
     ManifestError,
     ManifestFile,
+    Package,
+    Part,
     Policy,
     Sanity,
     canonical_bytes,
@@ -54,14 +57,125 @@ EMBEDDED = Manifest(
 )
 
 
-@pytest.mark.parametrize("manifest", [INSTALL, EMBEDDED])
+WEIGHTS = replace(MODEL, target="models/digits/4/tflite-full-int8/net.mlpackage/weights.bin")
+BUNDLE = replace(
+    INSTALL,
+    min_runtime="2.1",
+    files=INSTALL.files | {"decoder/model.tflite": MODEL, "net.mlpackage/weights.bin": WEIGHTS},
+    parts={"decoder": Part("decoder/model.tflite", {"inputs": [TENSOR]}, Sanity("labels.txt", "1"), {"samples": 7})},
+    packages={"net.mlpackage": Package("d" * 64, replace(MODEL, target="models/digits/4/net.mlpackage.zip"))},
+    policy=Policy(charging_only=True, keep_previous=False),
+    encryption=Encryption("aes-gcm", "e" * 32, {"model.tflite": (10, "f" * 64), "net.mlpackage.zip": (9, "0" * 64)}),
+)
+
+
+@pytest.mark.parametrize("manifest", [INSTALL, EMBEDDED, BUNDLE])
 def test_a_manifest_survives_signing_and_parsing(manifest):
     signed = manifest.to_signed()
     parsed, document, signatures = parse(envelope(signed, [{"keyid": "k", "sig": "00"}]))
     assert canonical_bytes(parsed.to_signed()) == canonical_bytes(signed)
     assert document == signed
     assert signatures == [{"keyid": "k", "sig": "00"}]
-    assert parsed.expires == manifest.expires
+    assert parsed == manifest
+
+
+def test_the_members_of_a_bundle_stand_in_what_is_signed():
+    signed = BUNDLE.to_signed()
+    assert signed["min_runtime"] == "2.1"
+    assert signed["parts"]["decoder"] == {
+        "entry": "decoder/model.tflite",
+        "signature_schema": {"inputs": [TENSOR]},
+        "sanity": {"path": "labels.txt", "tolerance": "1"},
+        "lineage": {"samples": 7},
+    }
+    assert signed["packages"]["net.mlpackage"]["tree_sha256"] == "d" * 64
+    assert signed["packages"]["net.mlpackage"]["archive"]["target"] == "models/digits/4/net.mlpackage.zip"
+    assert signed["encryption"] == {
+        "algorithm": "aes-gcm",
+        "key_id": "e" * 32,
+        "files": {
+            "model.tflite": {"length": 10, "sha256": "f" * 64},
+            "net.mlpackage.zip": {"length": 9, "sha256": "0" * 64},
+        },
+    }
+    assert signed["policy"] == {"wifi_only": False, "charging_only": True, "keep_previous": False}
+    assert not {"parts", "packages", "encryption"} & set(INSTALL.to_signed())
+
+
+PART, PACKAGE = ("parts", "decoder"), ("packages", "net.mlpackage")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("_type",), "x", "signed._type: expected one of aerogram-manifest"),
+        (("spec_version",), "2", "signed.spec_version: expected one of 1"),
+        (("model_version",), 0, "signed.model_version: expected an integer from 1"),
+        (("expires",), "2030-02-30T00:00:00Z", "signed.expires: expected an existing time"),
+        (("files", "model.tflite", "target"), "../x", "target: expected a string like"),
+        (("files", "model.tflite", "sha256"), "x", "sha256: expected a string like"),
+        (("files", "model.tflite", "media_type"), "x" * 128, "media_type: expected a string of at most 127"),
+        (("signature_schema", "inputs", 0, "dtype"), "Float", r"inputs\[0\].dtype: expected a string like"),
+        (("signature_schema", "inputs", 0, "shape"), [1] * 17, r"inputs\[0\].shape: expected a list of at most 16"),
+        (("parts",), {"Decoder": {"entry": "model.tflite", "lineage": {}}}, "parts.Decoder.entry: expected a path"),
+        (("parts",), {"net.ml": {"entry": "net.ml/x", "lineage": {}}}, "parts.net.ml.entry: expected a path below"),
+        ((*PART, "entry"), "model.tflite", "parts.decoder.entry: expected a path below the part's own name"),
+        ((*PART, "entry"), "decoder/absent", "parts.decoder.entry: expected a file of the manifest"),
+        ((*PART, "sanity", "path"), "absent", "parts.decoder.sanity.path: expected a file of the manifest"),
+        ((*PACKAGE, "tree_sha256"), "D" * 64, "net.mlpackage.tree_sha256: expected a string like"),
+        (("packages", "model.tflite"), BUNDLE.packages["net.mlpackage"].to_json(), "packages: expected folders"),
+        (("packages", "absent"), BUNDLE.packages["net.mlpackage"].to_json(), "packages: expected folders"),
+        (("encryption", "key_id"), "E" * 32, "encryption.key_id: expected a string like"),
+        (("encryption", "files", "model.tflite", "sha256"), "x", "files.model.tflite.sha256: expected a string like"),
+        (("encryption", "files", "absent"), {"length": 1, "sha256": "0" * 64}, r"of the manifest, got \['absent'"),
+        (("directive",), "use_embedded", "signed.model_version: expected nothing under directive use_embedded"),
+    ],
+)
+def test_a_document_with_one_wrong_member_is_refused_with_its_place(path, value, message):
+    signed = json.loads(json.dumps(BUNDLE.to_signed()))
+    Manifest.from_signed(signed)
+    inner = signed
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_signed(signed)
+
+
+@pytest.mark.parametrize("name", ["parts", "packages", "encryption"])
+def test_the_embedded_model_comes_with_nothing_of_a_bundle(name):
+    with pytest.raises(ManifestError, match=f"signed.{name}: expected nothing under directive use_embedded"):
+        replace(EMBEDDED, **{name: getattr(BUNDLE, name)}).to_signed()
+
+
+def test_the_stored_file_is_compact_sorted_and_in_utf_8():
+    stored = envelope({"z": 1, "a": "ä"}, [{"keyid": "k", "sig": "00", "later": "x"}])
+    assert stored.decode() == '{"signatures":[{"keyid":"k","sig":"00"}],"signed":{"a":"ä","z":1}}'
+
+
+@pytest.mark.parametrize(
+    ("signatures", "told"),
+    [
+        ([{"keyid": "k", "sig": "0"}] * 21, "signatures: expected a list of at most 20"),
+        ([{"keyid": "k" * 201, "sig": "0"}], r"signatures\[0\].keyid: expected a string of at most 200"),
+        ([{"keyid": "k", "sig": "0" * 2049}], r"signatures\[0\].sig: expected a string of at most 2048"),
+    ],
+)
+def test_signatures_have_bounds(signatures, told):
+    most = [{"keyid": "k" * 200, "sig": "0" * 2048}] * 20
+    assert parse(envelope(INSTALL.to_signed(), most))[2] == most
+    with pytest.raises(ManifestError, match=told):
+        parse(envelope(INSTALL.to_signed(), signatures))
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: {"a": inner}, lambda inner: [inner]])
+def test_twenty_levels_can_be_signed_and_no_more(wrap):
+    document = 1
+    for _ in range(19):
+        document = wrap(document)
+    assert canonical_bytes({"a": document})
+    with pytest.raises(ManifestError, match="expected at most 20 levels"):
+        canonical_bytes({"a": wrap(document)})
 
 
 def test_a_signature_over_the_canonical_bytes_verifies_after_the_round_trip():

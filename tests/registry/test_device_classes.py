@@ -23,9 +23,17 @@ selectors = st.builds(
     Selector,
     os=st.lists(words, max_size=2).map(tuple),
     os_version_min=st.none() | versions,
+    os_version_max=st.none() | versions,
+    app_version_min=st.none() | versions,
     app_version_max=st.none() | versions,
+    runtime=st.lists(words, max_size=2).map(tuple),
+    runtime_version_min=st.none() | versions,
+    runtime_version_max=st.none() | versions,
     ram_mb_min=st.none() | st.integers(0, 10_000),
+    ram_mb_max=st.none() | st.integers(0, 10_000),
+    soc=st.lists(words, max_size=2).map(tuple),
     accelerators_all=st.lists(words, max_size=2).map(tuple),
+    device_include=st.lists(words, max_size=2).map(tuple),
     device_exclude=st.lists(words, max_size=2).map(tuple),
 )
 profiles = st.builds(
@@ -86,6 +94,8 @@ def test_comparison_is_antisymmetric(a, b):
         (Selector(os_version_max="10"), DeviceProfile("a"), "os_version is unknown"),
         (Selector(app_version_min="2"), DeviceProfile("a", app_version="1"), "app_version 1 is below 2"),
         (Selector(runtime=("litert",)), DeviceProfile("a"), "runtime unknown is not one of litert"),
+        (Selector(runtime_version_min="2"), DeviceProfile("a", runtime_version="1"), "runtime_version 1 is below 2"),
+        (Selector(runtime_version_max="2"), DeviceProfile("a", runtime_version="3"), "runtime_version 3 is above 2"),
         (Selector(ram_mb_min=4000), DeviceProfile("a"), "ram_mb is unknown"),
         (Selector(ram_mb_min=4000), DeviceProfile("a", ram_mb=3999), "ram_mb 3999 is below 4000"),
         (Selector(ram_mb_max=4000), DeviceProfile("a", ram_mb=4001), "ram_mb 4001 is above 4000"),
@@ -123,7 +133,47 @@ def test_the_first_class_that_matches_wins_and_earlier_ones_say_why_not():
 
 @given(selectors)
 def test_a_selector_survives_json(selector):
+    device_class = DeviceClass("some", selector, ("tflite-float32",), ("npu", "gpu"))
     assert Selector.from_json(json.loads(json.dumps(selector.to_json()))) == selector
+    assert DeviceClass.from_json(json.loads(json.dumps(device_class.to_json()))) == device_class
+
+
+@pytest.mark.parametrize(
+    ("selector", "why"),
+    [
+        (Selector(os_version_min="10.1", os_version_max="10"), "os_version from 10.1 to 10"),
+        (Selector(app_version_min="2", app_version_max="1.9"), "app_version from 2 to 1.9"),
+        (Selector(runtime_version_min="2", runtime_version_max="1"), "runtime_version from 2 to 1"),
+        (Selector(ram_mb_min=4001, ram_mb_max=4000), "ram_mb from 4001 to 4000"),
+        (Selector(device_include=("x", "y"), device_exclude=("y", "x", "z")), "each of x, y excluded"),
+        (Selector(os_version_min="10", os_version_max="10.0", ram_mb_min=4000, ram_mb_max=4000), None),
+        (Selector(device_include=("x", "y"), device_exclude=("y",)), None),
+        (Selector(device_exclude=("y",), app_version_min="2", ram_mb_max=0, runtime_version_max="0"), None),
+        (Selector(app_version_max="2", ram_mb_min=1), None),
+        (Selector(), None),
+    ],
+)
+def test_conditions_that_no_device_can_meet_together_are_told(selector, why):
+    assert selector.contradiction() == why
+
+
+@given(selectors, profiles)
+def test_no_device_meets_a_contradiction(selector, profile):
+    assert selector.contradiction() is None or selector.mismatch(profile) is not None
+
+
+@pytest.mark.parametrize("length", [64, 65])
+def test_names_and_versions_have_at_most_64_characters(length):
+    documents = [
+        {"name": "n" * length, "selector": {}},
+        {"name": "n", "selector": {"os_version_min": "1" * length}},
+    ]
+    for document in documents:
+        if length == 64:
+            DeviceClass.from_json(document)
+        else:
+            with pytest.raises(SelectorError, match="expected a string of at most 64 characters"):
+                DeviceClass.from_json(document)
 
 
 @given(profiles, st.lists(selectors, max_size=5))
