@@ -16,8 +16,6 @@ from tests.chaos.story import (
     Story,
 )
 
-PLANNED = {"start", "advance", "complete"}
-
 
 def acts(story: Story, model: str) -> list[tuple[str, str]]:
     """(actor, verb) since it runs, oldest first."""

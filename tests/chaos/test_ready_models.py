@@ -8,7 +8,7 @@ import pytest
 
 from deploy.demo import pictures
 from tests.chaos.stack import APPLICATION, CHANNEL, until
-from tests.registry.conversion.conftest import shared_model as shared_model  # noqa: PLC0414  a fixture
+from tests.registry.conftest import shared_model as shared_model  # noqa: PLC0414  a fixture
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
 YES, NO = 2, 3

@@ -17,21 +17,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
 
 
 def test_the_stock_updater_downloads_a_published_file(stack, released, tmp_path):
-    variant = stack.server.variants(released, 1)[0]
-    model_file = next(file for file in variant["files"] if file["role"] == "model")
-    updater = Updater(
-        metadata_dir=str(tmp_path / "metadata"),
-        metadata_base_url=f"{stack.app_url}/trust/",
-        target_base_url=f"{stack.app_url}/targets/",
-        target_dir=str(tmp_path),
-        config=UpdaterConfig(),
-        bootstrap=json.dumps(stack.server.root()).encode(),
-    )
-    updater.refresh()
-    target = updater.get_targetinfo(f"models/{released}/1/{variant['name']}/{model_file['path']}")
-    assert target is not None
-    path = Path(updater.download_target(target))
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == model_file["sha256"]
+    target, model_file = downloaded(stack, released, json.dumps(stack.server.root()).encode(), tmp_path)
     assert (target.length, target.custom["model_version"]) == (model_file["size_bytes"], 1)
 
 
@@ -41,20 +27,27 @@ def test_the_stock_updater_goes_on_across_a_root_rotation(stack, released, tmp_p
     version = json.loads(first)["signed"]["version"]
     bring_next_root(stack, tmp_path)
     assert stack.server.root()["signed"]["version"] == version + 1
-    variant = stack.server.variants(released, 1)[0]
+    downloaded(stack, released, first, tmp_path)
+
+
+def downloaded(stack, model, root, folder):
+    """A model file of the first version, by a client that knows `root`: its target, and what the server says of it."""
+    variant = stack.server.variants(model, 1)[0]
     model_file = next(file for file in variant["files"] if file["role"] == "model")
     updater = Updater(
-        metadata_dir=str(tmp_path / "metadata"),
+        metadata_dir=str(folder / "metadata"),
         metadata_base_url=f"{stack.app_url}/trust/",
         target_base_url=f"{stack.app_url}/targets/",
-        target_dir=str(tmp_path),
+        target_dir=str(folder),
         config=UpdaterConfig(),
-        bootstrap=first,
+        bootstrap=root,
     )
     updater.refresh()
-    target = updater.get_targetinfo(f"models/{released}/1/{variant['name']}/{model_file['path']}")
+    target = updater.get_targetinfo(f"models/{model}/1/{variant['name']}/{model_file['path']}")
+    assert target is not None
     path = Path(updater.download_target(target))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == model_file["sha256"]
+    return target, model_file
 
 
 def bring_next_root(stack, folder):

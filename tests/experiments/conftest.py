@@ -1,9 +1,12 @@
 """A running channel with two versions of a model, and people of both hands."""
 
+from datetime import timedelta
+
 import pytest
 
-from experiments import services
+from experiments import ingest, services
 from tests import factories
+from tests.experiments import measured
 from tests.factories import NOW, Clock
 
 
@@ -51,3 +54,24 @@ class Lab:
 @pytest.fixture
 def lab(services, own_store):
     return Lab()
+
+
+@pytest.fixture
+def of():
+    """An experiment that events may be put into."""
+    return measured.experiment()
+
+
+@pytest.fixture
+def ingested(event_stream):
+    """Brings all events of the stream into the database, and lets a minute pass."""
+    clock = Clock(NOW + timedelta(hours=2))
+    ingester = ingest.Ingester(event_stream, clock)
+    ingester.prepare()
+
+    def step():
+        while event_stream.xlen(ingest.STREAM):
+            ingester.step()
+        clock.advance(minutes=1)
+
+    return step

@@ -21,25 +21,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 STAGES = ("assigned", "offered", "download", "verify", "unpack", "compile", "sanity", "activate", "first_inference")
 
 
-@pytest.fixture
-def of():
-    return measured.experiment()
-
-
-@pytest.fixture
-def ingested(event_stream):
-    clock = Clock(NOW + timedelta(hours=2))
-    ingester = ingest.Ingester(event_stream, clock)
-    ingester.prepare()
-
-    def step():
-        while event_stream.xlen(ingest.STREAM):
-            ingester.step()
-        clock.advance(minutes=1)
-
-    return step
-
-
 def test_a_unit_is_put_into_its_arm_whatever_it_says(of, event_stream, ingested):
     [treated], [controlled] = units(of, "treatment", 1), units(of, "control", 1)
     report(event_stream, treated, *passed(2, *STAGES))

@@ -4,35 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from experiments import ingest
 from experiments.models import DeviceEvent, Exposure, Layer
 from experiments.services.phases import eligibility
 from registry.models import DeviceClass
 from tests.experiments import measured
 from tests.experiments.measured import event, passed, report, units
-from tests.factories import NOW, Clock
+from tests.factories import NOW
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("services", "own_store")]
 LATER = NOW + timedelta(hours=3)
-
-
-@pytest.fixture
-def of():
-    return measured.experiment()
-
-
-@pytest.fixture
-def ingested(event_stream):
-    clock = Clock(NOW + timedelta(hours=2))
-    ingester = ingest.Ingester(event_stream, clock)
-    ingester.prepare()
-
-    def step():
-        while event_stream.xlen(ingest.STREAM):
-            ingester.step()
-        clock.advance(minutes=1)
-
-    return step
 
 
 def both(of, other):

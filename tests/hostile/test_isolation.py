@@ -3,7 +3,6 @@
 import json
 import os
 import pwd
-import select
 import shutil
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from registry.conversion.leavings import remove_tree
 from registry.conversion.report import Report
 from registry.conversion.supervision import GIB, Limits, Progress, supervise
 from registry.conversion.worker.job import Job
+from tests.lifeline import Lifeline
 
 pytestmark = pytest.mark.chaos
 
@@ -212,23 +212,10 @@ def test_another_job_does_not_notice_a_fork_bomb(workspace: Path, tmp_path: Path
 # -- lasting longer than the job
 
 
-class Lifeline:
-    """A pipe that all processes of a job hold open: their numbers mean nothing outside their namespace."""
-
-    def __init__(self, output: Path) -> None:
-        os.mkfifo(output / "alive")
-        self.descriptor = os.open(output / "alive", os.O_RDONLY | os.O_NONBLOCK)
-
-    def read(self, seconds: float) -> bytes | None:
-        """What was said, nothing when all who could are gone, None while they are silent."""
-        return os.read(self.descriptor, 100) if select.select([self.descriptor], [], [], seconds)[0] else None
-
-
 @pytest.fixture
 def lifeline(workspace: Path) -> Iterator[Lifeline]:
-    line = Lifeline(workspace / "output")
-    yield line
-    os.close(line.descriptor)
+    with Lifeline(workspace / "output") as line:
+        yield line
 
 
 def test_a_daemon_does_not_survive_its_job(workspace: Path, lifeline: Lifeline) -> None:

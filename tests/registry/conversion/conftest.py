@@ -11,8 +11,6 @@ import pytest
 from registry.conversion.report import Report
 from registry.conversion.runner import run_recipe, run_trace
 
-SHARED_MODELS = Path(__file__).parents[4] / "shared" / "data" / "models"
-
 
 @dataclass(frozen=True)
 class Digits:
@@ -79,16 +77,3 @@ def variant(traced: Traced, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         return built[recipe]
 
     return build
-
-
-@pytest.fixture
-def shared_model() -> Callable[[str], Path]:
-    """A ready model that nobody here made; skips where it is absent."""
-
-    def find(name: str) -> Path:
-        path = SHARED_MODELS / name
-        if not path.is_file():
-            pytest.skip(f"{name} is not on this machine")
-        return path
-
-    return find

@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from registry.conversion import supervision
 from registry.conversion.report import Report
 from registry.conversion.supervision import GIB, Limits, Progress, supervise
 from registry.conversion.worker.job import Job
+from tests.lifeline import Lifeline
 
 pytestmark = pytest.mark.chaos
 
@@ -89,24 +89,10 @@ class CancelledError(Exception):
     pass
 
 
-class Lifeline:
-    """A pipe that all processes of a job hold open: their numbers mean nothing outside their namespace."""
-
-    def __init__(self, output: Path) -> None:
-        output.mkdir(exist_ok=True)
-        os.mkfifo(output / "alive")
-        self.descriptor = os.open(output / "alive", os.O_RDONLY | os.O_NONBLOCK)
-
-    def read(self, seconds: float) -> bytes | None:
-        """What was said, nothing when all who could are gone, None while they are silent."""
-        return os.read(self.descriptor, 100) if select.select([self.descriptor], [], [], seconds)[0] else None
-
-
 @pytest.fixture
 def lifeline(tmp_path: Path) -> Iterator[Lifeline]:
-    line = Lifeline(tmp_path / "output")
-    yield line
-    os.close(line.descriptor)
+    with Lifeline(tmp_path / "output") as line:
+        yield line
 
 
 def test_a_heartbeat_that_raises_ends_all_processes_of_the_job(tmp_path: Path, lifeline: Lifeline) -> None:

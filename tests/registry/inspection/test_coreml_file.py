@@ -99,8 +99,6 @@ DEEP: Any = b""
 for _ in range(40):
     DEEP = message((3, mil_operation("cond", {}, mil_named("z", mil_type((1,))), blocks=DEEP)))
 
-DEEP_CONDITION = mil_operation("cond", {}, mil_named("z", mil_type(())), blocks=DEEP)
-
 
 def constant(blob: bytes) -> bytes:
     return coreml_model(mil_program(mil_operation("const", {}, mil_named("w", mil_type((1, 2))), blob)))
