@@ -4,9 +4,9 @@ from datetime import datetime
 
 from experiments import errors
 from experiments.delivery import delivery
-from experiments.lifecycle import SERVED, State, Verb
+from experiments.lifecycle import State, Verb
 from experiments.models import Approval, Experiment
-from experiments.services.phases import offer_arms
+from experiments.services.phases import offer_arms, open_phase
 from experiments.services.recording import Deed, doing, request_publish
 
 Awaiting = Experiment.Awaiting
@@ -95,8 +95,11 @@ def _grant(deed: Deed) -> None:
         offer_arms(deed)
         request_publish(deed)
     else:
+        phase = row.phase
+        assert phase is not None, "what is live has a phase"
         row.halted_classes = []
         row.state_reason = ""
         deed.move(State.RUNNING if row.state == State.HALTED else State(row.state))
-        deed.publishes = row.state in SERVED
+        # Meanwhile the control alone took units: within one phase that would be a mismatch, and halt it again.
+        open_phase(deed, cause=Verb.RESUME, percent_bp=phase.percent_bp)
     row.awaiting = Awaiting.NOTHING

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
-from experiments import analysis, ingest
+from experiments import analysis, ingest, services
 from experiments.funnel import FUNNEL, lost_before
 from experiments.models import AnalysisRun, Experiment, Exposure
 from experiments.policy import Policy
@@ -181,6 +181,21 @@ def test_guardrails_are_looked_at_while_halted_and_a_halt_raises_no_mismatch(of)
     run = analysis.look(of, LATER)
     of.refresh_from_db()
     assert (run.verdict, of.state, run.results["srm"]) == ("rollback", "rolled_back", None)
+
+
+@pytest.mark.parametrize(("state", "halted_classes"), [("halted", []), ("running", ["high"])])
+def test_what_was_halted_and_goes_on_is_not_halted_by_the_units_of_the_halt(of, state, halted_classes):
+    """While it was halted the control alone took units."""
+    Experiment.objects.filter(pk=of.pk).update(state=state, halted_classes=halted_classes)
+    exposed(of, "control", 3000)
+    exposed(of, "treatment", 1000)
+    of.refresh_from_db()
+    services.resume(experiment=of, actor="bob", now=LATER, reason="a false alarm")
+    services.approve(experiment=of, actor="eve", now=LATER, reason="so it was")
+    run = analysis.look(of, LATER)
+    of.refresh_from_db()
+    assert (of.state, of.halted_classes, run.verdict) == ("running", [], "inconclusive")
+    assert (of.phase.cause, of.phase.seed, of.step_since, of.awaiting) == ("resume", of.seed, LATER, "")
 
 
 @pytest.mark.parametrize("hours", [23, 25, 71, 73])

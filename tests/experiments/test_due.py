@@ -67,7 +67,8 @@ def test_a_rollout_that_is_halted_for_a_class_is_not_completed_by_itself(lab, an
     assert (rollout.state, rollout.halted_classes) == (State.RUNNING, ["everything-else"])
     lab.do("resume", rollout)
     lab.do("approve", rollout, "grace")
-    assert at(lab, rollout) is None
+    assert at(lab, rollout) == 10_000, "the step's time begins anew"
+    assert at(lab, rollout, seconds=60) is None
     assert rollout.state == State.COMPLETED
 
 
@@ -90,6 +91,8 @@ def test_what_is_held_does_not_go_on_and_what_is_resumed_does(lab, analysis, rol
     lab.do("resume", rollout)
     if verb == "halt":
         lab.do("approve", rollout, "grace")
+        assert at(lab, rollout, seconds=3599) == 1000, "the step's time begins anew"
+        lab.clock.advance(seconds=1)
     assert at(lab, rollout) == 5000
 
 
@@ -201,15 +204,15 @@ def test_what_goes_wrong_with_one_keeps_no_other_waiting(lab, analysis, monkeypa
 
 
 def test_what_was_given_more_time_meanwhile_is_not_ended(lab):
-    experiment, later = lab.running(), NOW + timedelta(hours=1)
+    experiment, soon, later = lab.running(), NOW + timedelta(minutes=1), NOW + timedelta(hours=1)
     held = {"channel": lab.channel, "model": lab.model, "version": 1}
-    services.set_override(experiment=experiment, unit="u", arm="control", expires_at=NOW, **lab.said())
-    services.set_holdback(until=NOW, **held, **lab.said())
+    services.set_override(experiment=experiment, unit="u", arm="control", expires_at=soon, **lab.said())
+    services.set_holdback(until=soon, **held, **lab.said())
     seen = (Override.objects.get(), Holdback.objects.get())
     services.set_override(experiment=experiment, unit="u", arm="control", expires_at=later, **lab.said())
     services.set_holdback(until=later, **held, **lab.said())
-    assert (due._clear(seen[0], NOW), due._lift(seen[1], NOW)) == (False, False)
-    assert services.expire_exceptions(NOW) == 0
+    assert (due._clear(seen[0], soon), due._lift(seen[1], soon)) == (False, False)
+    assert services.expire_exceptions(soon) == 0
     assert services.expire_exceptions(later) == 2
 
 
