@@ -6,7 +6,7 @@ from registry.models import Application, Channel, RegisteredModel
 
 
 class MinimumReleaseCounter(models.Model):
-    """The publisher's floor for a model: clients refuse files below it, whoever offers them. It only rises."""
+    """The publisher's word on a model: clients refuse files below this counter, whoever offers them. It only rises."""
 
     model = models.OneToOneField(RegisteredModel, models.PROTECT, related_name="minimum_release_counter")
     value = models.PositiveIntegerField(default=1)
