@@ -5,6 +5,7 @@ Documented in docs/operations.md; tests/test_docs.py fails when one is missing t
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from deploy import env
 from deploy.admin_navigation import NAVIGATION
@@ -134,7 +135,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "max_retries": 0,
 }
 CELERY_TASK_ROUTES = {"distribution.tasks.*": {"queue": "publish"}}
-CELERY_BEAT_SCHEDULE = {
+CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "sweep-lost-jobs": {"task": "registry.tasks.sweep_lost_jobs", "schedule": timedelta(seconds=10)},
     "deliver-due-webhooks": {"task": "registry.tasks.deliver_due_webhooks", "schedule": timedelta(seconds=10)},
     "forget-webhook-deliveries": {"task": "registry.tasks.forget_webhook_deliveries", "schedule": timedelta(hours=6)},
@@ -156,6 +157,10 @@ CELERY_BEAT_SCHEDULE = {
     "encrypt-pending": {"task": "distribution.tasks.encrypt_pending", "schedule": timedelta(seconds=30)},
     "renew-patches": {"task": "distribution.tasks.renew_patches", "schedule": timedelta(minutes=30)},
 }
+# Workers that were away for a night find the latest message of each, not thousands that all ask for the same. A minute
+# more than the next one takes, for clocks that differ.
+for _entry in CELERY_BEAT_SCHEDULE.values():
+    _entry["options"] = {"expires": _entry["schedule"].total_seconds() + 60}
 
 # Aerogram ------------------------------------------------------------------------------------------------------------
 AEROGRAM_WORKSPACE_DIR = env.folder("AEROGRAM_WORKSPACE_DIR", VAR_DIR / "workspaces")

@@ -10,12 +10,13 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Count, Max, Q
 
 from experiments import services
@@ -32,6 +33,7 @@ from registry.errors import DomainError
 
 logger = logging.getLogger(__name__)
 ACTOR = "guardrails"
+LOOKS_LOCK = 0x4145524C  # "AERL"
 WRITTEN_ANEW = timedelta(hours=1)
 SETTLED_AFTER = DEADLINE_AFTER_ACTIVATION + timedelta(days=1)
 _TIERS = ("os", "app_version")
@@ -153,21 +155,19 @@ def integrity_units(phases: Sequence[Phase], treatments: Sequence[str]) -> int:
     return rows.values("unit").distinct().count()
 
 
-def errors_in_row(experiment: Experiment) -> int:
+def errors_in_row(experiment: Experiment, now: datetime) -> int:
     """How many of the latest looks failed."""
-    number = 0
-    for error in AnalysisRun.objects.of(experiment).values_list("error", flat=True)[:10]:
-        if not error:
-            break
-        number += 1
-    return number
+    runs = AnalysisRun.objects.of(experiment).until(now)
+    fine = runs.filter(error="").first()
+    since = Q(as_of__gt=fine.as_of) | Q(as_of=fine.as_of, pk__gt=fine.pk) if fine else Q()
+    return runs.filter(since).exclude(error="").count()
 
 
 def _write(
     experiment: Experiment, phase: Phase, now: datetime, verdict: Verdict, counted: Counted, policy: Policy
 ) -> AnalysisRun:
     inputs = inputs_hash(counted, policy)
-    last = AnalysisRun.objects.of(experiment).first()
+    last = AnalysisRun.objects.of(experiment).until(now).first()
     same = (phase.pk, "", inputs, verdict.action.value, list(verdict.reasons))
     known = last and (last.phase_id, last.error, last.inputs_hash, last.verdict, last.reasons)
     if last and known == same and now - last.as_of < WRITTEN_ANEW:
@@ -193,7 +193,7 @@ def _announce(experiment: Experiment, run: AnalysisRun, now: datetime) -> None:
     if run.verdict != Action.HOLD:
         return
     failed = Q(verdict=Action.INCONCLUSIVE.value) & ~Q(error="")
-    before = AnalysisRun.objects.of(experiment).exclude(pk=run.pk).exclude(failed).first()
+    before = AnalysisRun.objects.of(experiment).until(now).exclude(pk=run.pk).exclude(failed).first()
     if before is None or before.verdict != Action.HOLD:
         announce_hold(experiment, run.reasons, now)
 
@@ -213,12 +213,12 @@ def inputs_hash(counted: Counted, policy: Policy) -> str:
 
 
 def record_error(experiment: Experiment, now: datetime, error: Exception) -> AnalysisRun | None:
-    """A look that failed is no bad result: below four in a row the plan waits, then it holds and says so."""
+    """A look that failed is no bad result: until the policy's number in a row the plan waits, then it holds."""
     phase = experiment.phases.last()
     if phase is None:
         return None
-    failed = errors_in_row(experiment) + 1
-    held = judge(Evidence(errors_in_row=failed), Progress(units=1), Policy())
+    failed = errors_in_row(experiment, now) + 1
+    held = judge(Evidence(errors_in_row=failed), Progress(units=1), _policy(experiment))
     is_held = held.action is Action.HOLD
     with transaction.atomic():
         run = AnalysisRun.objects.create(
@@ -231,6 +231,14 @@ def record_error(experiment: Experiment, now: datetime, error: Exception) -> Ana
         )
         _announce(experiment, run, now)
     return run
+
+
+def _policy(experiment: Experiment) -> Policy:
+    """The default one where its own is what cannot be read."""
+    try:
+        return policy_from_json(experiment.policy)
+    except ValueError:
+        return Policy()
 
 
 def look(experiment: Experiment, now: datetime) -> AnalysisRun | None:
@@ -277,14 +285,32 @@ def _halt(experiment: Experiment, run: AnalysisRun, said: Mapping[str, Any]) -> 
 def look_at_all(now: datetime) -> int:
     """Every served experiment: guardrails hold while it runs, is paused or halted, or waits for approval.
 
-    Each by itself and as it is when its turn comes. What goes wrong with one keeps no other from being looked at.
+    Each by itself and as it is when its turn comes. What goes wrong with one keeps no other from being looked at. Only
+    one process at a time does this; returns how many it looked at.
     """
-    served = list(Experiment.objects.filter(state__in=SERVED).order_by("pk").values_list("pk", flat=True))
-    for number in served:
+    with _alone() as is_alone:
+        if not is_alone:
+            logger.warning("looks take longer than the time between them, passed over")
+            return 0
+        served = list(Experiment.objects.filter(state__in=SERVED).order_by("pk").values_list("pk", flat=True))
+        for number in served:
+            try:
+                experiment = Experiment.objects.served().filter(pk=number).first()
+                if experiment is not None:
+                    look(experiment, now)
+            except Exception:
+                logger.exception("look failed: experiment=%s", number)
+        return len(served)
+
+
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Whether nobody else is in here. Held by the database session, so that it falls with a worker that dies."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", [LOOKS_LOCK])
+        is_alone = bool(cursor.fetchone()[0])
         try:
-            experiment = Experiment.objects.served().filter(pk=number).first()
-            if experiment is not None:
-                look(experiment, now)
-        except Exception:
-            logger.exception("look failed: experiment=%s", number)
-    return len(served)
+            yield is_alone
+        finally:
+            if is_alone:
+                cursor.execute("SELECT pg_advisory_unlock(%s, 0)", [LOOKS_LOCK])

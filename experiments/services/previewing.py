@@ -18,7 +18,7 @@ from experiments.services.recording import told
 from registry.models import Channel, RegisteredModel
 
 MOST_UNITS = 20_000
-MOST_EVENTS = 500_000
+MOST_EVENTS = 200_000
 KNOWN_FOR = timedelta(days=30)
 _LATEST_UNITS = """
 SELECT count(*), array_agg(DISTINCT unit) FILTER (WHERE channel IN ('', %s) AND unit <> '')
@@ -141,7 +141,7 @@ def _held_on(held: Holdback | None, unit: str) -> int | None:
 def known_units(channel: Channel, model: RegisteredModel, now: datetime) -> tuple[list[str], bool]:
     """Units that reported of the model in the last 30 days, 20 000 at most, and whether there may be more.
 
-    Those of an SDK that does not name its channel count for every channel. Of the model's latest half a million events:
+    Those of an SDK that does not name its channel count for every channel. Of the model's latest 200 000 events:
     all of 30 days would take minutes where a fleet is large.
     """
     values = [model.application.slug, model.slug, now - KNOWN_FOR, MOST_EVENTS]

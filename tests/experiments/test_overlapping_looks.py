@@ -2,7 +2,10 @@
 
 from datetime import timedelta
 
+import psycopg2
 import pytest
+from django.conf import settings
+from django.db import connection
 
 from experiments import analysis
 from experiments.models import Experiment, Exposure
@@ -33,3 +36,22 @@ def test_a_class_is_halted_once(caplog):
     assert "verdict not applied" in caplog.text
     of.refresh_from_db()
     assert (of.state, of.halted_classes) == ("running", ["low"])
+
+
+def test_all_are_looked_at_by_one_process_at_a_time(caplog):
+    measured.experiment()
+    other = psycopg2.connect(**connection.get_connection_params() | {"cursor_factory": None})
+    with other, other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, 0)", [analysis.LOOKS_LOCK])
+        assert analysis.look_at_all(NOW + timedelta(hours=2)) == 0
+        assert "looks take longer than the time between them" in caplog.text
+        cursor.execute("SELECT pg_advisory_unlock(%s, 0)", [analysis.LOOKS_LOCK])
+    other.close()
+    assert analysis.look_at_all(NOW + timedelta(hours=2)) == 1
+    assert analysis.look_at_all(NOW + timedelta(hours=3)) == 1
+
+
+def test_what_beat_asks_for_expires_once_it_is_asked_for_again():
+    for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
+        seconds = entry["schedule"].total_seconds()
+        assert seconds < entry["options"]["expires"] <= seconds + 60, name
