@@ -69,6 +69,8 @@ def test_vectors():
         ("", "0", 0),
         ("2", "10", -1),
         ("1.2-beta", "1.2", 0),
+        ("1.0.0.0.0.0.0.1", "1", 1),
+        ("1.0.0.0.0.0.0.0.1", "1", 0),
     ],
 )
 def test_versions_compare_by_number(a, b, result):
