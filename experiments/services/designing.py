@@ -1,7 +1,7 @@
 """Write an experiment down, and change what is not served yet."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
@@ -178,6 +178,13 @@ def require_versions(model: RegisteredModel, numbers: Iterable[int | None]) -> N
     if missing:
         told = ", ".join(map(str, sorted(missing)))
         raise errors.DesignRefused(f"expected a version of {model} that is not yanked, got {told}", field="version")
+
+
+def require_ahead(moment: datetime | None, now: datetime, field: str) -> None:
+    """Raises `DesignRefused` for a time that is over: most often one of another zone."""
+    if moment is not None and moment <= now:
+        told, got = (f"{each.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" for each in (now, moment))
+        raise errors.DesignRefused(f"expected a time after {told}, got {got}", field=field)
 
 
 def _with_shares(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

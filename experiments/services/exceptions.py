@@ -10,7 +10,7 @@ from experiments import errors
 from experiments.delivery import delivery
 from experiments.lifecycle import ENDED
 from experiments.models import Experiment, Holdback, Override
-from experiments.services.designing import require_versions
+from experiments.services.designing import require_ahead, require_versions
 from experiments.services.recording import doing
 from registry.models import AuditEntry, Channel, RegisteredModel
 
@@ -37,6 +37,7 @@ def set_override(
         row = deed.experiment
         _require_open(row)
         _require_arm(row, arm)
+        require_ahead(expires_at, now, "expires_at")
         if row.overrides.exclude(unit_key=key).count() >= MOST_OVERRIDES:
             raise errors.DesignRefused(f"expected at most {MOST_OVERRIDES} overrides, {row} has them", field="unit")
         said = {"arm": arm, "reason": reason, "set_by": actor, "set_at": now, "expires_at": expires_at}
@@ -79,6 +80,7 @@ def set_holdback(
     """
     if not 1 <= percent_bp <= 5000:  # noqa: PLR2004 - a holdback of more than half is a mistake
         raise errors.DesignRefused(f"expected 1 to 5000 basis points, got {percent_bp}", field="percent_bp")
+    require_ahead(until, now, "until")
     with transaction.atomic():
         require_versions(model, [version])
         held = model.versions.get(number=version)

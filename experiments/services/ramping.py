@@ -78,6 +78,7 @@ def supersede(
         assert phase is not None, "what is live has a phase"
         require_versions(row.model, [version])
         name = _superseded(row, arm)
+        _require_another_than_the_control(row, version)
         row.arms = [{**known, "version": version} if known["name"] == name else known for known in row.arms]
         offer_arms(deed)
         open_phase(deed, cause=deed.verb, percent_bp=phase.percent_bp)
@@ -92,6 +93,15 @@ def rerandomise(
         assert phase is not None, "what is live has a phase"
         deed.experiment.seed += 1
         open_phase(deed, cause=deed.verb, percent_bp=phase.percent_bp)
+
+
+def _require_another_than_the_control(row: Experiment, version: int) -> None:
+    control = next(known["version"] for known in row.arms if known["control"])
+    if row.kind == Kind.ROLLOUT and version == control:
+        raise errors.DesignRefused(
+            f"expected another version than {version}, which the control has; rolling back brings everybody to it",
+            field="version",
+        )
 
 
 def _superseded(row: Experiment, arm: str | None) -> str:

@@ -6,7 +6,7 @@ from experiments import errors
 from experiments.delivery import delivery
 from experiments.lifecycle import Kind, State, Verb
 from experiments.models import Experiment
-from experiments.services.designing import require_versions, rollout_arms
+from experiments.services.designing import require_ahead, require_versions, rollout_arms
 from experiments.services.phases import claim, close_phase, give_back, offer_arms, open_phase
 from experiments.services.recording import Deed, doing
 
@@ -30,6 +30,7 @@ def start(
     """
     with doing(Verb.START, experiment, actor=actor, now=now, reason=reason, row_version=row_version) as deed:
         row = deed.experiment
+        require_ahead(starts_at, now, "starts_at")
         planned = starts_at or (row.starts_at if row.state == State.APPROVED else None)
         row.starts_at = starts_at or row.starts_at
         if planned is not None and planned > now:

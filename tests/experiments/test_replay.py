@@ -1,5 +1,6 @@
 """The audit log rebuilds every experiment, whatever was said to it, and shows what was changed in it."""
 
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -108,7 +109,7 @@ class Walk:
             "set_override": lambda: {
                 "unit": self.chance.choice("uvw"),
                 "arm": row.arms[1]["name"],
-                "expires_at": self.chance.choice((None, self.lab.clock())),
+                "expires_at": self.chance.choice((None, self.lab.clock() + timedelta(minutes=1))),
             },
             "clear_override": lambda: {"unit_key": getattr(row.overrides.first(), "unit_key", "none")},
         }.get(verb, dict)()

@@ -1,7 +1,7 @@
 """Every verb on a real database: states, phases, who may, what is written down, and what asks for a publish."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import timedelta, timezone
 from itertools import pairwise
 from random import Random
 from threading import Barrier
@@ -232,6 +232,27 @@ def test_a_fix_takes_over_without_approval_and_units_stay(lab):
     assert (experiment.phase.cause, experiment.seed, experiment.state) == ("supersede", 1, State.RUNNING)
     with pytest.raises(errors.DesignRefused, match="expected the name of an arm"):
         lab.do("supersede", experiment, version=3, arm="control")
+
+
+def test_no_fix_is_what_the_control_has(lab):
+    experiment = lab.running()
+    with pytest.raises(errors.DesignRefused, match="expected another version than 1, which the control has"):
+        lab.do("supersede", experiment, version=1)
+    assert experiment.phases.count() == 1
+
+
+def test_a_time_that_is_over_is_refused(lab):
+    """A script in another zone would start at once, or set what ends within a minute."""
+    experiment, over = lab.approved(lab.rollout()), NOW.astimezone(timezone(timedelta(hours=-8)))
+    told = "expected a time after 2026-11-22T12:00:00Z, got 2026-11-22T12:00:00Z"
+    for said in (
+        lambda: lab.do("start", experiment, starts_at=over),
+        lambda: services.set_override(experiment=experiment, unit="u", arm="control", expires_at=over, **lab.said()),
+        lambda: services.set_holdback(channel=lab.channel, model=lab.model, version=1, until=over, **lab.said()),
+    ):
+        with pytest.raises(errors.DesignRefused, match=told):
+            said()
+    assert experiment.state == State.APPROVED
 
 
 def test_pausing_keeps_devices_and_resuming_needs_nobody(lab):
