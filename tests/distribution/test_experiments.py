@@ -10,6 +10,7 @@ from distribution.device_plane.poll import Poll
 from distribution.device_plane.state import load_app
 from distribution.device_plane.tree import LocalTree
 from distribution.models import Release
+from distribution.served_experiments import ServedExperiments
 from experiments import services
 from experiments.bucketing import bucket, in_range
 from experiments.ramps import arm_at
@@ -211,6 +212,22 @@ def test_overrides_pins_and_the_slice_held_back(live):
     services.lift_holdback(channel=live.channel, model=live.model, **live.said())
     live.publisher.run()
     assert "holdback" not in {found["reason"] for found in live.answers().values()}
+
+
+@pytest.mark.parametrize(("verb", "more"), [("supersede", {"version": 3}), ("rollback", {}), ("ramp", {"to_bp": 9000})])
+def test_what_is_said_while_a_catalog_is_compiled_is_of_the_next_one(live, verb, more):
+    """A catalog that names a version it does not list is refused by every reader."""
+    experiment = live.approved(steps=[{"percent_bp": 5000}])
+    live.do("start", experiment)
+    factories.converted_version(live.app)
+    read = ServedExperiments.of(live.channel, live.model)
+    versions = read.versions()
+    getattr(services, verb)(experiment=experiment, **live.said(), **more)
+    (found,) = read.catalogued(versions.__contains__)
+    assert versions == {1, 2}
+    assert {(arm.name, arm.version, arm.ranges) for arm in found.arms} == {
+        ("treatment", 2, ((0, 5000),)), ("control", 1, ((5000, 10_000),))
+    }  # fmt: skip
 
 
 def test_of_two_overrides_of_a_unit_the_one_of_the_experiment_that_was_written_down_first(live):
