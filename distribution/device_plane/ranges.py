@@ -26,7 +26,7 @@ def parse_range(header: bytes, size: int) -> ByteRange | None:
     (ByteRange(start=10, end=100), ByteRange(start=90, end=100), None)
     """
     found = _RANGE.fullmatch(header)
-    if found is None or found[0].count(b"-") != 1:
+    if found is None:
         return None
     first, last = found[1], found[2]
     if not first:
