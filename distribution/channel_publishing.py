@@ -7,10 +7,11 @@ from datetime import datetime
 from django.conf import settings
 from tuf.api.metadata import TargetFile, Targets
 
+from distribution.canonical_json import canonical_bytes
 from distribution.catalog import Catalog, CatalogModel, CatalogVariant, Overrides, Reference
 from distribution.compiling import ModelPlan, plan_channel, with_version
 from distribution.delivery_rules import override_salt
-from distribution.manifest import canonical_bytes, manifest_path
+from distribution.manifest import manifest_path
 from distribution.models import ManifestSet
 from distribution.trust.online import OnlineSigner
 from distribution.trust.roles import catalog_path, expiry, is_past_half_life, releases_role

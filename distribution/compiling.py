@@ -9,8 +9,9 @@ from typing import Any
 
 from tuf.api.metadata import TargetFile
 
+from distribution.canonical_json import canonical_bytes
 from distribution.catalog import CatalogExperiment, Holdback
-from distribution.manifest import Manifest, ManifestFile, Package, Part, Sanity, canonical_bytes, target_path
+from distribution.manifest import Manifest, ManifestFile, Package, Part, Sanity, target_path
 from distribution.models import Release
 from distribution.protection.served import served_variant
 from distribution.served_experiments import ServedExperiments

@@ -1,7 +1,7 @@
 """What is signed for one variant of one model version in one channel. Pure.
 
 Nothing here knows a key. A signature is made over `canonical_bytes(signed)`;
-the stored file is `envelope(signed, signatures)`.
+the stored file is `envelope(signed, signatures)`; both stand in `canonical_json.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from securesystemslib.formats import encode_canonical
-
+from distribution.canonical_json import refuse_unsignable
 from distribution.catalog import HEX_DIGEST, NAME, PATH
-from registry.json_members import LARGEST_INTEGER, DocumentError, Members
+from registry.json_members import DocumentError, Members
 
 MANIFEST_TYPE = "aerogram-manifest"
 SPEC_VERSION = "1"
@@ -26,7 +25,6 @@ PART_NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,61}[a-z0-9])?")
 _EXPIRES = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _DECIMAL = re.compile(r"\d{1,9}(?:\.\d{1,12})?")
 _KEY_ID = re.compile(r"[0-9a-f]{32}")
-_DEEPEST = 20
 _Read = TypeVar("_Read")
 
 
@@ -231,7 +229,7 @@ class Manifest:
     def from_signed(cls, document: object) -> Manifest:
         """Parse and check. Unknown members are ignored, as a phone must. Raises ManifestError."""
         members = Members(document, "signed", ManifestError)
-        refuse_unsignable(members.document, "signed")
+        refuse_unsignable(members.document, "signed", ManifestError)
         members.one_of("_type", (MANIFEST_TYPE,))
         members.one_of("spec_version", (SPEC_VERSION,))
         manifest = cls(
@@ -337,26 +335,6 @@ def target_path(model: str, model_version: int, variant: str, path: str) -> str:
     return f"models/{model}/{model_version}/{variant}/{path}"
 
 
-def canonical_bytes(document: Mapping[str, Any]) -> bytes:
-    """OLPC canonical JSON: sorted members, no white space, no floats. The bytes a signature is made over."""
-    refuse_unsignable(document, "document")
-    text = encode_canonical(dict(document))
-    assert text is not None
-    return text.encode("utf-8")
-
-
-def envelope(signed: Mapping[str, Any], signatures: Sequence[Mapping[str, str]]) -> bytes:
-    """The stored file: compact JSON that the device plane splices into its answers as it stands.
-
-    Ordinary JSON, because canonical JSON leaves control characters unescaped and phones' parsers refuse them.
-    """
-    document = {
-        "signatures": [{"keyid": item["keyid"], "sig": item["sig"]} for item in signatures],
-        "signed": signed,
-    }
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-
-
 def parse(data: bytes) -> tuple[Manifest, dict[str, Any], list[dict[str, str]]]:
     """(manifest, the `signed` document as received, signatures as {"keyid", "sig"}). Verifies no signature.
 
@@ -374,33 +352,6 @@ def parse(data: bytes) -> tuple[Manifest, dict[str, Any], list[dict[str, str]]]:
     ]
     manifest = Manifest.from_signed(members.document.get("signed"))
     return manifest, document["signed"], signatures
-
-
-def refuse_unsignable(value: object, at: str, depth: int = 0) -> None:
-    """Raise ManifestError unless `value` is text, integers, booleans, nulls, lists and objects of bounded depth."""
-    if depth > _DEEPEST:
-        raise ManifestError(at, f"at most {_DEEPEST} levels", "more")
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise ManifestError(at, "members named by text", key)
-            refuse_unsignable(inner, f"{at}.{key}", depth + 1)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            refuse_unsignable(inner, at, depth + 1)
-    elif isinstance(value, str):
-        _refuse_lone_surrogate(value, at)
-    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_INTEGER:
-        raise ManifestError(at, f"integers up to {LARGEST_INTEGER}", value)
-    elif value is not None and not isinstance(value, int):
-        raise ManifestError(at, "no floats, only text, integers, booleans, lists and objects", value)
-
-
-def _refuse_lone_surrogate(text: str, at: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ManifestError(at, "text that UTF-8 can encode", ascii(text)) from None
 
 
 def _refuse_constant(name: str) -> None:

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 
 from distribution import errors
-from distribution.manifest import canonical_bytes, envelope
+from distribution.canonical_json import canonical_bytes, envelope
 from distribution.models import EmbeddedModel, Patch, Release
 from distribution.trust.configured import online_keys
 from distribution.trust.roles import SNAPSHOT

@@ -23,10 +23,11 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
+from distribution.canonical_json import canonical_bytes, envelope
 from distribution.catalog import Catalog, CatalogModel, CatalogVariant, Reference
 from distribution.device_plane.events import SinkUnavailableError
 from distribution.device_plane.tree import LocalTree
-from distribution.manifest import Manifest, ManifestFile, canonical_bytes, envelope, target_path
+from distribution.manifest import Manifest, ManifestFile, target_path
 from registry.device_classes import DeviceClass, Selector
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
-from distribution.manifest import Manifest, canonical_bytes, envelope
+from distribution.canonical_json import canonical_bytes, envelope
+from distribution.manifest import Manifest
 from distribution.models import SignedDocument
 from distribution.trust.publisher import latest_version
 from distribution.trust.roles import SNAPSHOT, TIMESTAMP, expiry

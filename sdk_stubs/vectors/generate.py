@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from distribution.canonical_json import canonical_bytes
 from distribution.catalog import Catalog, override_key
 from distribution.decision import decide
-from distribution.manifest import canonical_bytes
 from experiments.bucketing import BOUNDARIES, BUCKETS, HASH_VERSION, bucket, in_range, truncated_hash
 from registry.device_classes import DeviceClass, DeviceProfile, compare_versions, match
 from sdk_stubs.vectors.catalog_cases import catalogs

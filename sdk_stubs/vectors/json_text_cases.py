@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from distribution.manifest import canonical_bytes
+from distribution.canonical_json import canonical_bytes
 
 REFUSED: dict[str, bytes] = {
     "nothing": b"",

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from securesystemslib.signer import SSlibKey
 
-from distribution.manifest import canonical_bytes
+from distribution.canonical_json import canonical_bytes
 
 SIGNED = {
     "_type": "aerogram-manifest",

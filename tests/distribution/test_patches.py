@@ -10,8 +10,8 @@ import pytest
 from tuf.api.metadata import Key, Signature
 
 from distribution import errors, patches, services, tasks
+from distribution.canonical_json import canonical_bytes
 from distribution.deltas.decoder import apply_patch
-from distribution.manifest import canonical_bytes
 from distribution.models import Patch
 from distribution.trust.tree import SignedTree
 from registry.blob_store import blob_store
