@@ -1,5 +1,6 @@
 """What was concluded, when, from what. Rows never change; a trigger refuses it."""
 
+from datetime import datetime, timedelta
 from typing import Self
 
 from django.db import models
@@ -7,11 +8,18 @@ from django.db import models
 from experiments.models.experiments import Experiment
 from experiments.models.phases import Phase
 
+# Of two workers.
+CLOCKS_APART = timedelta(minutes=1)
+
 
 class AnalysisRunQuerySet(models.QuerySet["AnalysisRun"]):
     def of(self, experiment: Experiment) -> Self:
         """Newest first."""
         return self.filter(experiment=experiment).order_by("-as_of", "-pk")
+
+    def until(self, now: datetime) -> Self:
+        """Without looks of the future: what a clock that ran ahead has dated would be the latest until then."""
+        return self.filter(as_of__lte=now + CLOCKS_APART)
 
 
 class AnalysisRun(models.Model):

@@ -17,7 +17,7 @@ LONGEST_WITHOUT_LOOK = timedelta(hours=3)
 def standing_of(experiment: Experiment, now: datetime) -> Standing:
     """What the latest look at the present phase says; a look that is too old says nothing."""
     phase = experiment.phase
-    run = AnalysisRun.objects.of(experiment).filter(phase=phase).first() if phase else None
+    run = AnalysisRun.objects.of(experiment).until(now).filter(phase=phase).first() if phase else None
     if run is None:
         return UNKNOWN
     if now - run.as_of > LONGEST_WITHOUT_LOOK:

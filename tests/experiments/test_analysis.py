@@ -155,6 +155,26 @@ def test_four_errors_in_a_row_hold_and_one_success_forgets_them(of, monkeypatch)
     assert analysis.look(of, LATER + timedelta(minutes=5)).verdict == "advance"
 
 
+def test_a_policy_says_how_many_errors_hold(of, monkeypatch):
+    of.policy = {"errors_in_row": 12}
+    of.save()
+    monkeypatch.setattr(analysis, "count", lambda *_: 1 / 0)
+    verdicts = [analysis.look(of, LATER + timedelta(minutes=minute)).verdict for minute in range(12)]
+    assert verdicts == ["inconclusive"] * 11 + ["hold"]
+
+
+def test_a_look_that_a_clock_dated_into_the_future_is_not_the_latest(of):
+    """Set right again, what is found meanwhile counts, and not what was fine next year."""
+    healthy(of, 300)
+    next_year = LATER + timedelta(days=365)
+    Exposure.objects.update(heard_at=next_year)
+    assert analysis.look(of, next_year).verdict == "advance"
+    exposed(of, "treatment", 1, 300, integrity_at=NOW)
+    assert analysis.look(of, LATER).verdict == "hold"
+    assert standing_of(of, LATER + timedelta(minutes=1)).verdict == "hold"
+    assert analysis.look(of, LATER + timedelta(minutes=2)).as_of == LATER
+
+
 def test_equal_inputs_are_one_run_an_hour(of):
     healthy(of, 300)
     first = analysis.look(of, LATER)
