@@ -14,8 +14,6 @@ from deploy.cli.client import ApiError, ControlPlane, Unreachable
 from registry.errors import DomainError
 
 REFUSED, UNREACHABLE, TOO_LONG, NOT_CONVERTED = 1, 3, 4, 5
-# Groups of verbs of which some work on files alone, where no server is; those that ask one need a token.
-OFFLINE = ("trust", "sign-release", "tree", "simulate")
 NO_TOKEN = click.UsageError("expected a token: --token, --token-file, AEROGRAM_TOKEN or AEROGRAM_TOKEN_FILE")
 console = Console()
 errors = Console(stderr=True)
@@ -33,8 +31,6 @@ def cli(
 ) -> None:
     """Register models, watch their conversions, publish and roll back."""
     token = token or (token_file.read_text().strip() if token_file and token_file.is_file() else None)
-    if not token and context.invoked_subcommand not in OFFLINE:
-        raise NO_TOKEN
     server = ControlPlane(url, token or "", application)
     context.call_on_close(server.close)
     context.obj = (server, as_json)
@@ -47,7 +43,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_obj
     def run(settings: tuple[ControlPlane, bool], /, **options: Any) -> None:
         server, as_json = settings
-        if not server.has_token and not options.get("pure"):  # which asks no server
+        if not server.has_token and not options.get("pure"):  # which asks no server, as `--help` does not
             raise NO_TOKEN
         try:
             answer = function(server, as_json=as_json, **options)

@@ -77,6 +77,15 @@ def test_without_a_token_it_says_where_one_comes_from(monkeypatch):
     assert "AEROGRAM_TOKEN" in result.output
 
 
+@pytest.mark.parametrize("said", [("push",), ("rollout", "ramp"), ("trust", "status")])
+def test_help_needs_no_token(monkeypatch, said):
+    for name in ("AEROGRAM_TOKEN", "AEROGRAM_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    result = CliRunner().invoke(main.cli, [*said, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
 def test_variants_shows_what_each_conversion_cost_and_why_one_is_missing(aerogram, app):
     version = factories.converted_version(app)
     job = factories.job(version, "tflite-full-int8", JobState.NOT_APPLICABLE)

@@ -363,8 +363,8 @@ def test_the_oldest_are_folded_away_until_asked_for(root, lab):
 # -- is it fine, and what does it wait for
 
 
-def said(lab, verb, of, reason, actor="ada"):
-    verb(experiment=of, actor=actor, now=lab.clock(), reason=reason)
+def said(lab, verb, of, reason, actor="ada", **more):
+    verb(experiment=of, actor=actor, now=lab.clock(), reason=reason, **more)
 
 
 def said_of(of, now):
@@ -419,6 +419,16 @@ def test_a_step_that_asks_for_approval_says_whose(lab):
     told = said_of(of, lab.clock())
     assert told.title == "Running at 5 %, needs somebody's approval"
     assert told.waits == ("approval of the step: 1 more must approve, not ada",)
+
+
+def test_what_ended_tells_its_reason_once_and_no_halt_that_is_over(root, lab, lived):
+    said(lab, services.halt, lived, "heat", device_class="android-mid")
+    assert "Halted for android-mid" in page_of(root, lived)
+    said(lab, services.rollback, lived, "smoke and fire")
+    page = page_of(root, lived)
+    assert "Was halted for android-mid" in page
+    assert "Halted for" not in page
+    assert page.partition("What happened")[0].count("smoke and fire") == 1
 
 
 def test_a_kill_switch_is_what_it_waits_for(root, lab):
