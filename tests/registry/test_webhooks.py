@@ -4,7 +4,7 @@ import json
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -94,6 +94,20 @@ def test_secrets_are_as_long_as_the_specification_asks():
     assert 24 <= len(b64decode(messages.new_secret().removeprefix("whsec_"))) <= 64
 
 
+def test_the_text_is_compact_sorted_and_in_utc():
+    at = datetime(2026, 11, 23, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+    expected = '{"data":{"a":"größe","b":1},"timestamp":"2026-11-22T23:30:00Z","type":"webhook.test"}'
+    assert messages.body("webhook.test", at, {"b": 1, "a": "größe"}) == expected
+    assert messages.headers("id-1", at, expected, [messages.new_secret()])["content-type"] == "application/json"
+
+
+def test_attempts_are_spread_as_the_specification_advises():
+    """Ten attempts: at once, and after each of nine waits."""
+    waits = [messages.retry_after(attempts) for attempts in range(1, 11)]
+    minutes = [None if wait is None else wait.total_seconds() / 60 for wait in waits]
+    assert minutes == [5 / 60, 5, 30, 120, 300, 600, 840, 1200, 1440, None]
+
+
 # -- where it may go
 
 PRIVATE = [
@@ -111,9 +125,28 @@ def test_addresses_that_only_this_network_reaches_are_refused(address):
     assert "public" in str(egress.check_url(url, allow_private=False))
 
 
-@pytest.mark.parametrize("address", ["93.184.215.14", "8.8.8.8", "2606:4700::1111"])
+@pytest.mark.parametrize("address", ["93.184.215.14", "8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
 def test_public_addresses_are_reached(address):
     assert egress.is_public(address)
+    url = f"https://[{address}]/" if ":" in address else f"https://{address}/"
+    assert egress.check_url(url, allow_private=False) is None
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/~ada", "https://[::1]/", "http://hooks.test/"])
+def test_a_server_of_ones_own_network_may_be_allowed(url):
+    assert egress.check_url(url, allow_private=True) is None
+    assert egress.check_url("ftp://hooks.test/", allow_private=True) == "expected https://, got ftp"
+
+
+def test_the_longest_url():
+    longest = "https://h.example/".ljust(2000, "x")
+    assert egress.check_url(longest, allow_private=False) is None
+    assert "at most 2000" in str(egress.check_url(longest + "x", allow_private=False))
+
+
+@pytest.mark.parametrize(("status", "is_success"), [(199, False), (200, True), (299, True), (300, False)])
+def test_what_counts_as_taken(status, is_success):
+    assert egress.Answer(status, "").is_success is is_success
 
 
 @pytest.mark.parametrize(
@@ -149,7 +182,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(302 if self.path == "/away" else 200)
         self.send_header("Location", "/there")
         self.end_headers()
-        self.wfile.write(b"x" * 100_000 if self.path == "/long" else b"thanks")
+        self.wfile.write({"/long": b"x" * 100_000, "/odd": b"a\0\xff"}.get(self.path, b"thanks"))
 
     def log_message(self, *_: Any) -> None: ...
 
@@ -173,6 +206,15 @@ def sent_to(receiver, path):
 def test_the_text_goes_to_the_checked_address_under_the_name(receiver):
     assert sent_to(receiver, "/") == egress.Answer(200, "thanks")
     assert receiver.seen == [("/", f"hooks.test:{receiver.server_port}", b"{}")]
+
+
+def test_an_answer_that_is_no_text_can_be_kept_as_text(receiver):
+    assert sent_to(receiver, "/odd").text == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}"
+
+
+def test_an_address_is_not_resolved(receiver):
+    url = f"http://127.0.0.1:{receiver.server_port}/"
+    assert egress.send(url, {}, "{}", allow_private=True, resolve=lambda _host, _port: []).text == "thanks"
 
 
 def test_a_redirect_is_not_followed(receiver):
