@@ -280,6 +280,9 @@ def _name(rule: Guardrail, finding: Finding) -> str:
 
 
 _NUMBERS = {item.name for item in fields(Policy)} - {"guardrails"}
+_SHARES = ("alpha", "srm_warning")
+# Of the whole: harm that is no class's halts none.
+_ACTIONS = (Action.HOLD, Action.HALT, Action.ROLLBACK)
 
 
 def policy_from_json(document: Mapping[str, Any]) -> Policy:
@@ -291,7 +294,7 @@ def policy_from_json(document: Mapping[str, Any]) -> Policy:
     if unknown:
         expected = ", ".join(sorted(_NUMBERS | {"guardrails"}))
         raise ValueError(f"policy: expected members of {expected}, got {', '.join(sorted(unknown))}")
-    numbers = {name: _number(f"policy.{name}", document[name]) for name in _NUMBERS & set(document)}
+    numbers = {name: _policy_number(name, document[name]) for name in _NUMBERS & set(document)}
     rules = document.get("guardrails", {})
     if not isinstance(rules, Mapping):
         raise ValueError(f"policy.guardrails: expected an object, got {rules!r}")  # noqa: TRY004  # the document's fault
@@ -300,12 +303,7 @@ def policy_from_json(document: Mapping[str, Any]) -> Policy:
     if strangers:
         raise ValueError(f"policy.guardrails: expected some of {', '.join(known)}, got {', '.join(sorted(strangers))}")
     changed = tuple(_changed(rule, rules.get(rule.name, {})) for rule in DEFAULT_GUARDRAILS)
-    # What counts units, events or errors is whole.
-    typed: dict[str, Any] = {name: type(getattr(Policy(), name))(value) for name, value in numbers.items()}
-    policy = replace(Policy(), guardrails=changed, **typed)
-    if not 0 < policy.alpha < 1:
-        raise ValueError(f"policy.alpha: expected a number between 0 and 1, got {policy.alpha}")
-    return policy
+    return replace(Policy(), guardrails=changed, **numbers)
 
 
 def _changed(rule: Guardrail, document: object) -> Guardrail:
@@ -314,10 +312,14 @@ def _changed(rule: Guardrail, document: object) -> Guardrail:
         raise ValueError(f"{at}: expected an object, got {document!r}")  # noqa: TRY004  # the document's fault
     changes: dict[str, Any] = {}
     for name, value in document.items():
-        if name in ("margin", "weight", "ceiling"):
+        if name == "ceiling" or (name == "margin" and rule.measure is Measure.SHARE):
+            changes[name] = _share(f"{at}.{name}", value)
+        elif name in ("margin", "weight"):
             changes[name] = _number(f"{at}.{name}", value)
-        elif name in ("action", "severe_action", "class_action"):
-            changes[name] = _action(f"{at}.{name}", value)
+        elif name == "class_action":
+            changes[name] = _action(f"{at}.{name}", value, (*_ACTIONS, Action.HALT_CLASS))
+        elif name in ("action", "severe_action"):
+            changes[name] = _action(f"{at}.{name}", value, _ACTIONS)
         elif name == "is_dry_run" and isinstance(value, bool):
             changes[name] = value
         else:
@@ -332,8 +334,24 @@ def _number(at: str, value: object) -> float:
     return value
 
 
-def _action(at: str, value: object) -> Action:
-    allowed = (Action.HOLD, Action.HALT, Action.ROLLBACK, Action.HALT_CLASS)
+def _policy_number(name: str, value: object) -> Any:
+    """What counts units, events or errors is whole: half a unit would be none, and always there."""
+    at, default = f"policy.{name}", getattr(Policy(), name)
+    if name in _SHARES:
+        return _share(at, value)
+    number = _number(at, value)
+    if isinstance(default, int) and number != int(number):
+        raise ValueError(f"{at}: expected a whole number, got {value!r}")
+    return type(default)(number)
+
+
+def _share(at: str, value: object) -> float:
+    if _number(at, value) >= 1:
+        raise ValueError(f"{at}: expected a number between 0 and 1, got {value}")
+    return _number(at, value)
+
+
+def _action(at: str, value: object, allowed: tuple[Action, ...]) -> Action:
     if value not in allowed:
         raise ValueError(f"{at}: expected {', '.join(allowed)}, got {value!r}")
     return Action(str(value))

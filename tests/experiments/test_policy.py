@@ -188,7 +188,15 @@ def test_a_policy_of_its_own():
         ({"guardrails": {"crash": {"margins": 3}}}, "got margins: 3"),
         ({"guardrails": {"crash": {"margin": True}}}, "crash.margin: expected a positive number, got True"),
         ({"guardrails": {"crash": {"is_dry_run": 1}}}, "got is_dry_run: 1"),
-        ({"guardrails": {"crash": {"action": "advance"}}}, "expected hold, halt, rollback, halt_class, got 'advance'"),
+        ({"guardrails": {"crash": {"action": "advance"}}}, "expected hold, halt, rollback, got 'advance'"),
+        ({"guardrails": {"crash": {"action": "halt_class"}}}, "expected hold, halt, rollback, got 'halt_class'"),
+        ({"guardrails": {"slow": {"severe_action": "halt_class"}}}, "expected hold, halt, rollback, got 'halt_class'"),
+        ({"guardrails": {"slow": {"class_action": "advance"}}}, "expected hold, halt, rollback, halt_class, got"),
+        ({"guardrails": {"slow": {"margin": 2}}}, "slow.margin: expected a number between 0 and 1, got 2"),
+        ({"guardrails": {"crash": {"ceiling": 5}}}, "crash.ceiling: expected a number between 0 and 1, got 5"),
+        ({"srm_warning": 5}, "policy.srm_warning: expected a number between 0 and 1, got 5"),
+        ({"integrity_units": 0.5}, "policy.integrity_units: expected a whole number, got 0.5"),
+        ({"planned_units": 0.5}, "policy.planned_units: expected a whole number, got 0.5"),
     ],
 )
 def test_a_policy_that_is_not_of_the_right_form_is_refused(document, told):
