@@ -4,7 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from registry.api.serializers import Body, ErrorSerializer
+from registry.api.serializers import Body
+from registry.api.version_serializers import ErrorSerializer
 from registry.models import ConversionProfile, DeviceBenchmark, GateOverride, RegisteredModel, Reproduction
 from registry.models.applications import slug_validator
 from registry.models.conversions import HIGHEST_PRIORITY, LOWEST_PRIORITY

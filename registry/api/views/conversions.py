@@ -13,7 +13,7 @@ from registry.api.conversion_serializers import (
     PriorityRequest,
     RebuildRequest,
 )
-from registry.api.serializers import JobSerializer, VersionSerializer
+from registry.api.version_serializers import JobSerializer, VersionSerializer
 from registry.api.views.models import OneVersionView
 from registry.models import Role
 from registry.models.conversions import UNFINISHED

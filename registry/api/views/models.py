@@ -10,16 +10,15 @@ from rest_framework.response import Response
 from registry import errors, services
 from registry.api.access import find_job, find_model, find_variant, find_version
 from registry.api.base import NounView, Verb
-from registry.api.serializers import (
+from registry.api.serializers import NameRequest, ReasonRequest
+from registry.api.version_serializers import (
     JobQuery,
     JobReportSerializer,
     JobSerializer,
     ListedVariantSerializer,
     ModelRequest,
     ModelSerializer,
-    NameRequest,
     PlacedJobSerializer,
-    ReasonRequest,
     RecipesRequest,
     UploadQuery,
     UploadSerializer,
