@@ -71,6 +71,12 @@ def test_the_least_harm_trips_the_real_bound_as_often_as_is_told(name, arms):
     assert np.mean([trips(rule, arms, harm, rng) for _ in range(RUNS)]) == pytest.approx(POWER, abs=0.09)
 
 
+def test_a_ratio_beyond_a_wider_margin_trips_as_often():
+    rule, rng = replace(RULES["crash"], margin=2.0), np.random.default_rng(9)
+    harm = least_harm(rule, (4_000, 4_000), ALPHA, POLICY, BASELINE)
+    assert np.mean([trips(rule, (4_000, 4_000), harm, rng) for _ in range(RUNS)]) == pytest.approx(POWER, abs=0.09)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_half_as_much_harm_beyond_the_margin_rarely_trips(name):
     rule, rng = RULES[name], np.random.default_rng(8)
@@ -117,6 +123,29 @@ def test_each_step_has_the_units_of_its_buckets():
     assert {sight.why_not for sight in steps[-1].sights} == {"no control is left to compare with"}
     halved = detectable(plan(100, part=0.5), 20_000, POLICY, BASELINE)[0]
     assert (halved.treatment_units, halved.is_reachable) == (100, False)
+
+
+def test_with_units_enough_each_guardrail_has_a_harm_in_its_own_measure():
+    sights = detectable(plan(5000), 400, POLICY, BASELINE)[0].sights
+    assert [(sight.guardrail, sight.measure, sight.why_not) for sight in sights] == [
+        (rule.name, rule.measure, "") for rule in DEFAULT_GUARDRAILS
+    ]
+    assert None not in {sight.harm for sight in sights}
+
+
+@pytest.mark.parametrize(
+    ("name", "arms"), [("crash", (0, 500)), ("crash", (500, 0)), ("funnel", (199, 5_000)), ("latency", (5_000, 199))]
+)
+def test_an_arm_below_the_floor_shows_no_harm_whatever_the_other_has(name, arms):
+    assert least_harm(RULES[name], arms, ALPHA, POLICY, BASELINE) is None
+
+
+def test_where_nearly_all_fail_already_no_harm_can_be_seen():
+    """The non-events are the rare ones then, and there are not 20 of them."""
+    baseline = Baseline(dict.fromkeys(ASSUMED, 0.97))
+    assert least_harm(RULES["funnel"], (200, 200), ALPHA, POLICY, baseline) is None
+    (sight,) = [each for each in detectable(plan(5000), 400, POLICY, baseline)[0].sights if each.guardrail == "funnel"]
+    assert sight.why_not == "too few units, whatever happens"
 
 
 def test_what_is_too_small_says_so():
