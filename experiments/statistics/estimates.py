@@ -161,7 +161,9 @@ def welch(treatment: Moments, control: Moments, alpha: float = 0.05) -> Interval
 
 def _satterthwaite(treatment: Moments, control: Moments) -> float:
     spreads = [(arm.variance / arm.n, arm.n) for arm in (treatment, control)]
-    return float(sum(each for each, _ in spreads) ** 2 / sum(each**2 / max(1, n - 1) for each, n in spreads))
+    whole = sum(each for each, _ in spreads)
+    # Parts of the whole: squares of tiny variances would be 0.
+    return 1 / sum((each / whole) ** 2 / max(1, n - 1) for each, n in spreads)
 
 
 @dataclass(frozen=True, slots=True)

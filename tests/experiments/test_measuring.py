@@ -1,12 +1,15 @@
 """From counted cells to a verdict: what few units, new phases and halted classes must not decide."""
 
+import json
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from experiments.analysis import inputs_hash
-from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, final_read
+from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, final_read, results
 from experiments.policy import Action, Policy, Progress, judge
 from experiments.statistics.estimates import Moments
 
@@ -103,3 +106,24 @@ def test_rules_and_shares_are_in_the_hash_and_the_passing_of_time_is_not():
     other_shares = replace(SEEN, phases=[replace(SEEN.present, shares={"treatment": 0.4, "control": 0.6})])
     assert inputs_hash(other_shares, POLICY) != inputs_hash(SEEN, POLICY) != inputs_hash(SEEN, Policy(slo_ms=50))
     assert inputs_hash(replace(SEEN, silent_seconds=3600.0), POLICY) == inputs_hash(SEEN, POLICY)
+
+
+@st.composite
+def cells(draw):
+    """Few units or very many, alike or not, all of them harmed or none."""
+    units = draw(st.integers(0, 10**9))
+    timed, crashed, failed = (draw(st.integers(0, units)) for _ in range(3))
+    mean, spread = draw(st.floats(0, 30)), draw(st.floats(0, 1e6))
+    return Cell(
+        units, crashed=crashed, load_failed=failed, fell_back=failed, lost=(0, failed, *(0,) * 7), slow=timed // 2,
+        latency=Moments(timed, timed * mean, timed * mean**2 + spread),
+    )  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(cells(), cells()), min_size=1, max_size=4))
+def test_whatever_was_counted_there_is_a_verdict_and_results_that_json_can_tell(arms):
+    phases = [PhaseCounts({("treatment", "all"): t, ("control", "all"): c}, HALVES) for t, c in arms]
+    found = counted(*phases)
+    assert verdict(found).reasons
+    json.dumps(results(found, POLICY), allow_nan=False)
