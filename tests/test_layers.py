@@ -1,7 +1,10 @@
-"""What modules say of themselves, the contracts of import-linter hold them to; `make lint` checks those."""
+"""What modules say of themselves, the contracts of import-linter hold them to (`make lint`); and what starts light."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -35,3 +38,14 @@ def test_every_module_of_a_contract_exists():
         for each in one["source_modules"]
     ]
     assert {*named} <= {name for name, _ in modules()}
+
+
+def test_a_web_process_starts_without_the_libraries_of_workers():
+    program = "import sys, django; django.setup(); import deploy.urls; print(*sys.modules)"
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "deploy.settings"}
+    started = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    heavy = {"scipy", "tensorflow", "keras", "coremltools", "ai_edge_litert", "ai_edge_quantizer", "onnxruntime", "PIL"}
+    assert "experiments.api.views" in started.stdout.split()
+    assert heavy.isdisjoint(started.stdout.split())
