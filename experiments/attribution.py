@@ -50,6 +50,7 @@ class FrozenArm:
 class FrozenPhase:
     """`holdback`: (salt, range) of the slice that takes no part. `overrides`: keys of units that take none.
 
+    `is_frozen`: nobody new gets an arm's version, for the experiment is halted or over; or for `halted_classes` alone.
     `classes`: those it began with. A class that is edited later moves no unit from one cell of the results to another.
     """
 
@@ -67,6 +68,8 @@ class FrozenPhase:
     classes: ClassIndex
     holdback: tuple[str, BucketRange] | None = None
     overrides: frozenset[str] = frozenset()
+    is_frozen: bool = False
+    halted_classes: frozenset[str] = frozenset()
 
     def is_open(self, at: datetime) -> bool:
         return self.opened_at <= at and (self.closed_at is None or at < self.closed_at)

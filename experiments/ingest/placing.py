@@ -15,6 +15,7 @@ from django.db.models import Count, Max, Q
 from experiments.attribution import FrozenArm, FrozenPhase, FrozenVariant, arm_of, phases_on
 from experiments.delivery import delivery
 from experiments.ingest.rows import Placement
+from experiments.lifecycle import State
 from experiments.models import Arm, Holdback, Phase
 from registry.class_index import ClassIndex
 from registry.device_classes import DeviceClass, DeviceProfile, with_all_soc_names
@@ -22,6 +23,7 @@ from registry.models import Application, Variant
 
 # Events are at most 30 days old; a phase that closed before can get none.
 OLDEST = timedelta(days=31)
+ACTIVE = frozenset({State.RUNNING, State.PAUSED})
 
 
 class Device(NamedTuple):
@@ -147,6 +149,8 @@ def _frozen(row: Phase, classes: ClassIndex) -> FrozenPhase:
         classes=classes,
         holdback=(held.salt, held.span) if held else None,
         overrides=frozenset(override.unit_key for override in experiment.overrides.all()),
+        is_frozen=experiment.state not in ACTIVE,
+        halted_classes=frozenset(experiment.halted_classes),
     )
 
 

@@ -111,7 +111,10 @@ _NOT_PLACED = f"{NULL}\t\t\t-1\t-1\tf\tf\tf\tf\tf"
 
 
 def _marks(event: Mapping[str, Any], placement: Placement | None) -> str:
-    """From `phase_id` on. An event of another version than the arm's says nothing of what the arm does."""
+    """From `phase_id` on. An event of another version than the arm's says nothing of what the arm does.
+
+    But an assignment, if a floor comes before that version.
+    """
     if placement is None:
         return _NOT_PLACED
     head = f"{placement.phase.key}\t{escaped(placement.arm.name)}\t{escaped(placement.device_class)}"
@@ -119,7 +122,9 @@ def _marks(event: Mapping[str, Any], placement: Placement | None) -> str:
     rank = RANK.get(stage, -1)
     is_fallback = stage == "fallback" and error != ""  # its version is the one fallen back to; an order has no error
     if version is not None and version != placement.arm.version:
-        return f"{head}\t-1\t-1\tf\tf\tf\t{'t' if is_fallback else 'f'}\tf"
+        is_assigned = rank == 0 and event["outcome"] != "failed" and _is_on_its_way(event, placement)
+        reached, flag = (0, "t") if is_assigned else (-1, "f")
+        return f"{head}\t{reached}\t-1\t{flag}\tf\tf\t{'t' if is_fallback else 'f'}\tf"
     has_failed = event["outcome"] == "failed"
     is_crash = stage == "rollback" or (has_failed and error == CRASH_CODE)
     flags = (
@@ -141,6 +146,17 @@ def _is_told_of(event: Mapping[str, Any], phase: FrozenPhase) -> bool:
     """
     told: int | None = event.get("phase")
     return told is None or (told, event.get("experiment")) == (phase.number, phase.slug)
+
+
+def _is_on_its_way(event: Mapping[str, Any], placement: Placement) -> bool:
+    """Whether a decision of this phase that names another version than the arm's names a floor, which comes before it.
+
+    An arm without floors has all its units at once; were these left out of the other, the split would seem skewed. A
+    halted arm's decision names the control's version: that unit is not given what its arm is.
+    """
+    phase = placement.phase
+    is_halted = phase.is_frozen or placement.device_class in phase.halted_classes
+    return not is_halted and event.get("phase") is not None and _is_told_of(event, phase)
 
 
 def _skew(sent_at: str | None, received_at: datetime) -> timedelta:

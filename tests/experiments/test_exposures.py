@@ -10,7 +10,7 @@ from django.db import connection
 
 from experiments import ingest
 from experiments.delivery import delivery
-from experiments.models import DeviceEvent, Exposure, Holdback, MetricRollup, Override
+from experiments.models import DeviceEvent, Experiment, Exposure, Holdback, MetricRollup, Override
 from experiments.rollups import roll_up
 from experiments.statistics.latency import BINS, log_quantiles
 from tests.experiments import measured
@@ -40,6 +40,26 @@ def test_an_assignment_to_another_version_is_none(of, event_stream, ingested):
     ingested()
     row = Exposure.objects.get()
     assert (row.assigned_at, row.reached) == (None, -1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "counted"),
+    [
+        ({}, True),
+        ({"halted_classes": ["low"]}, True),
+        ({"halted_classes": ["high"]}, False),
+        ({"state": "halted"}, False),
+    ],
+)
+def test_a_unit_that_must_take_a_floor_first_is_assigned(of, event_stream, ingested, changes, counted):
+    """Its arm's decision names the floor's version. A control without that detour would seem to have more units; a unit
+    that is told another version since its arm is halted was not given the treatment."""
+    Experiment.objects.filter(pk=of.pk).update(**changes)
+    [treated] = units(of, "treatment", 1)
+    report(event_stream, treated, event("assigned", version=1, phase=of.phase.number, experiment=of.slug))
+    ingested()
+    row = Exposure.objects.get()
+    assert (row.assigned_at is not None, row.reached) == (counted, 0 if counted else -1)
 
 
 def test_an_assignment_by_another_decision_than_the_phases_is_none(of, event_stream, ingested):
@@ -165,6 +185,14 @@ def test_histograms_add_up_once_and_give_the_p95_of_the_statistics(of, event_str
     row = Exposure.objects.get()
     assert row.histogram == total.tolist()
     assert row.log_p95 == pytest.approx(log_quantiles([row.histogram])[0], abs=1e-9)
+
+
+def test_a_unit_is_as_fast_as_what_it_runs_whether_its_arms_version_or_not(of, event_stream, ingested):
+    """Who did not get the new version yet counts with the old one: the others alone would be survivors."""
+    [treated] = units(of, "treatment", 1)
+    report(event_stream, treated, event("assigned", version=2), event("inference", version=1, histogram=[30]))
+    ingested()
+    assert Exposure.objects.get().histogram == [30]
 
 
 def test_the_database_and_the_statistics_find_the_same_p95():
