@@ -127,18 +127,20 @@ def _shares(phase: Phase) -> dict[str, float]:
 
 
 def _groups(phase: Phase) -> dict[str, list[int]]:
-    """Assigned units of the largest groups by OS and by app version, in the order of the shares."""
+    """Assigned units of the largest groups by OS and by app version, in the order of the shares.
+
+    Whole groups: one of which an arm is left out would look like a mismatch. All units are read once for both.
+    """
     arms = list(_shares(phase))
+    assigned = Exposure.objects.filter(phase=phase, assigned_at__isnull=False, arm__in=arms)
+    rows = list(assigned.values_list("arm", *_TIERS).annotate(units=Count("pk")))
     found: dict[str, list[int]] = {}
-    assigned = Exposure.objects.filter(phase=phase, assigned_at__isnull=False)
-    for name in _TIERS:
-        sizes = assigned.values_list(name).annotate(units=Count("pk")).order_by("-units", name)
-        # Whole groups: one of which an arm is left out would look like a mismatch.
-        of_largest = assigned.filter(**{f"{name}__in": [group for group, _ in sizes[:_MOST_GROUPS]]})
-        for row in of_largest.values(name, "arm").annotate(units=Count("pk")):
-            if row["arm"] in arms:
-                counts = found.setdefault(f"{name} {row[name] or 'unknown'}", [0] * len(arms))
-                counts[arms.index(row["arm"])] = row["units"]
+    for place, name in enumerate(_TIERS, start=1):
+        counts: dict[str, list[int]] = defaultdict(lambda: [0] * len(arms))
+        for row in rows:
+            counts[row[place]][arms.index(row[0])] += row[-1]
+        largest = sorted((-sum(units), group) for group, units in counts.items())[:_MOST_GROUPS]
+        found |= {f"{name} {group or 'unknown'}": counts[group] for _, group in largest}
     return found
 
 

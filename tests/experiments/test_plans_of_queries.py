@@ -60,6 +60,17 @@ def test_units_with_files_that_are_not_genuine_are_found_without_all_others(of):
     assert "exposure_not_genuine" in plan_of(*count)
 
 
+def test_units_by_system_and_by_app_are_read_once(of):
+    said = {"arm": "treatment", "device_class": "high", "day": NOW.date(), "heard_at": NOW, "assigned_at": NOW}
+    phase = of.phase
+    for unit, os, app_version in (("a", "android", "1"), ("b", "android", "2"), ("c", "ios", "2")):
+        Exposure.objects.create(phase=phase, unit=unit, os=os, app_version=app_version, **said)
+    found = []
+    statements = asked(lambda: found.append(analysis._groups(phase)))
+    assert found == [{"os android": [2, 0], "os ios": [1, 0], "app_version 2": [2, 0], "app_version 1": [1, 0]}]
+    assert sum("experiments_exposure" in statement for statement, _ in statements) == 1
+
+
 def known(of):
     units, is_sample = previewing.known_units(of.channel, of.model, NOW)
     return sorted(units), is_sample
