@@ -96,7 +96,10 @@ class HaltAsk(Ask):
 
 
 class SupersedeAsk(Ask):
-    version = _choice(help_text="The same units get it, in the place of the version that the arm has.")
+    version = _choice(
+        help_text="The same units get it, in the place of the version that the arm has.",
+        error_messages={"required": "expected another version that can be released; there is none yet: upload the fix"},
+    )
     arm = _choice(required=False)
 
     def proposed(self) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from experiments.admin.effects import percent
 from experiments.bucketing import BUCKETS
 from experiments.lifecycle import LIVE
 from experiments.models import Experiment, Layer
+from experiments.words import state
 from registry.admin.shared import MemberAdmin
-from registry.templatetags.aerogram import state
 
 TONES = 6  # colours of the map, one experiment after another
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from django.urls import reverse
 
-from experiments import services
+from experiments import services, words
 from experiments.lifecycle import State
 from experiments.models import Experiment, Holdback, Layer, Override
 from registry.models import AuditEntry, Role
@@ -323,6 +323,7 @@ def test_a_layer_is_shown_as_the_service_maps_it(lab):
     shown = re.findall(r'<rect class="[\w-]+" x="(\d+)" y="0" width="(\d+)"', page.content.decode())
     assert shown == [("0", "2500"), ("2500", "2500"), ("5000", "5000")]
     assert "third" in page.content.decode()
+    assert words.state("running") in page.content.decode(), "in the colour that it has on its own page"
     assert "75 %" in member(lab, "x", Role.VIEWER).get(reverse("admin:experiments_layer_changelist")).content.decode()
 
 

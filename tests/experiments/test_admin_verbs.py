@@ -155,6 +155,13 @@ def test_the_page_tells_units_and_percentages_before_and_after(lab):
     assert "Ramp to 25 %" in page
 
 
+def test_without_a_fix_superseding_says_what_is_lacking(lab):
+    row = lab.running(steps=FREE)
+    page = member(lab, "grace").get(page_of(row, Verb.SUPERSEDE)).content.decode()
+    assert "there is none yet: upload the fix" in page
+    assert "This field is required" not in page
+
+
 def test_the_percentage_is_proposed_from_the_plan_and_taken_as_people_write_it(lab):
     row = prepared(lab, Verb.RAMP, steps=FREE)
     grace = member(lab, "grace")
