@@ -1,7 +1,6 @@
 """The implementations of the decision beside the server's: how each is run on a file of cases (sdk_stubs/README.md)."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from sdk_stubs.kotlin import build as kotlin_build
+from tests import debian
 from tests.sdk import swift_toolchain
 
 SDKS = Path(__file__).parents[2] / "sdk_stubs"
@@ -27,11 +27,10 @@ def kotlin() -> list[str]:
 
 def kotlin_runner(main_class: str) -> list[str]:
     """Compiled by the first test that asks. What it takes is in Debian; in CI as root it is installed."""
-    if os.environ.get("CI") and os.geteuid() == 0:
-        packages = {"java": "openjdk-17-jre-headless", "npm": "npm"}
-        missing = [package for name, package in packages.items() if shutil.which(name) is None]
-        for command in (["update"], ["install", "-y", "--no-install-recommends", *missing]) if missing else ():
-            subprocess.run(["apt-get", *command], check=True, capture_output=True)
+    packages = {"java": "openjdk-17-jre-headless", "npm": "npm"}
+    missing = [package for name, package in packages.items() if shutil.which(name) is None]
+    if missing and debian.is_installable():
+        debian.install(*missing)
     try:
         return kotlin_build.runner(main_class)
     except kotlin_build.ToolMissing as missing:
@@ -50,7 +49,7 @@ RUNNERS: dict[str, Callable[[], list[str]]] = {"python": python, "kotlin": kotli
 
 def lacking(what: str) -> None:
     """Skip, but not in CI as root, where everything can be installed: a skip there would hide a failure."""
-    if os.environ.get("CI") and os.geteuid() == 0:
+    if debian.is_installable():
         pytest.fail(f"needs {what}")
     pytest.skip(f"needs {what}")
 

@@ -135,6 +135,7 @@ def _download(folder: Path) -> list[Path]:
         "Dir::Cache": folder,
         "Acquire::Languages": "none",
         "Acquire::AllowInsecureRepositories": "false",
+        "Acquire::Retries": 5,
         "APT::Get::AllowUnauthenticated": "false",
         "APT::Install-Recommends": "false",
         "APT::Sandbox::User": "root",  # the folder is ours alone
