@@ -40,6 +40,11 @@ class Outcome:
         """One event, as `experiments.ingest.rows` marks it."""
         stage, error, has_failed = event["stage"], event.get("error") or "", event["outcome"] == "failed"
         self.fell_back |= stage == "fallback" and error != ""
+        if stage == "inference" and "histogram" in event:
+            # Of whichever version: who did not get the new one is as slow as before, and no survivor.
+            sent = padded(event["histogram"])
+            self.histogram = [a + b for a, b in zip(self.histogram or [0] * BINS, sent, strict=True)]
+            self.log_p95 = float(log_quantiles([self.histogram])[0])
         version = event.get("version")
         if version is not None and version != arm_version:
             return
@@ -53,10 +58,6 @@ class Outcome:
         elif rank >= 0:
             self.assigned |= rank == 0 and version == arm_version
             self.reached, self.progressed_at = max(self.reached, rank), max(self.progressed_at, at)
-        if stage == "inference" and "histogram" in event:
-            sent = padded(event["histogram"])
-            self.histogram = [a + b for a, b in zip(self.histogram or [0] * BINS, sent, strict=True)]
-            self.log_p95 = float(log_quantiles([self.histogram])[0])
 
 
 def cells_of(outcomes: Iterable[Outcome], now: float, slo_ms: float) -> dict[tuple[str, str], Cell]:

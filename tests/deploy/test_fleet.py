@@ -198,6 +198,7 @@ def test_events_of_another_version_say_nothing_of_the_arm():
     for event in visit(device(usual=Faults(crash={EVERY: 1.0})), decision(1, "halted")):
         one.take(event, 2, 0.0)
     assert (one.assigned, one.crashed, one.reached) == (False, False, -1)
+    assert sum(one.histogram) > 0, "but how fast its unit is, as the ingester has it"
 
 
 # -- the pure core

@@ -315,3 +315,15 @@ def test_the_whole_way_from_the_stream(of, event_stream):
     assert analysis.look_at_all(LATER) == 1
     of.refresh_from_db()
     assert of.state == "rolled_back"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_unit_is_as_fast_as_what_it_runs_whether_its_arms_version_or_not(of, event_stream):
+    """Who did not get the new version yet counts with the old one: the others alone would be survivors."""
+    [treated] = units(of, "treatment", 1)
+    inference = measured.event("inference", version=1, histogram=[30])
+    measured.report(event_stream, treated, *measured.passed(2, "assigned"), inference)
+    ingester = ingest.Ingester(event_stream, lambda: LATER)
+    ingester.prepare()
+    ingester.step()
+    assert Exposure.objects.get().histogram == [30]
