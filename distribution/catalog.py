@@ -141,6 +141,12 @@ class CatalogArm:
 
 @dataclass(frozen=True, slots=True)
 class CatalogExperiment:
+    """One phase of an experiment or rollout, as `decide()` reads it.
+
+    A unit is a member by its bucket under the layer's salt, and gets the arm whose ranges hold its bucket under
+    `arm_salt`. Devices of `halted_classes` are halted, whatever the state.
+    """
+
     slug: str
     kind: str
     state: str
@@ -315,6 +321,8 @@ class CatalogModel:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
+    """One channel at one revision: its classes in the order in which they are tried, its models by slug."""
+
     application: str
     channel: str
     poll_after_seconds: int

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 
 class Reason(StrEnum):
+    """Why a device gets what it gets. The list is closed: every SDK and docs/protocol.md have it too."""
+
     CURRENT_RELEASE = "current_release"
     ROLLOUT_TREATMENT = "rollout_treatment"
     ROLLOUT_CONTROL = "rollout_control"

@@ -167,6 +167,7 @@ class Match(NamedTuple):
 
 
 def match(profile: DeviceProfile, classes: Iterable[DeviceClass]) -> Match:
+    """The first of the classes, in their order, whose selector has nothing against the device."""
     trace: list[tuple[str, str]] = []
     for device_class in classes:
         mismatch = device_class.selector.mismatch(profile)

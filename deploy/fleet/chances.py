@@ -24,6 +24,8 @@ def uniform(*names: object) -> float:
 
 
 class Drawn:
+    """Each unit by itself, by a draw that the seed, the unit and `what` decide: the same in every run."""
+
     def __init__(self, seed: int) -> None:
         self._seed = seed
 

@@ -39,6 +39,8 @@ class Held:
 
 @dataclass
 class Device:
+    """One installation on one simulated phone; everything about it that varies follows from `seed` and `unit`."""
+
     unit: str
     kind: Kind
     apps: Sequence[App]

@@ -91,6 +91,8 @@ class RevisionFeed(Protocol):
 
 
 class DevicePlane:
+    """The ASGI application: routes by hand, watches for revisions, and hands each request to what answers it."""
+
     def __init__(
         self,
         tree: TreeReader,

@@ -32,6 +32,8 @@ class Download(NamedTuple):
 
 
 class Files:
+    """Answers with files of the tree, or with the address in a bucket where the client finds them itself."""
+
     def __init__(self, tree: TreeReader, executor: Executor) -> None:
         self.tree = tree
         self.executor = executor

@@ -46,6 +46,8 @@ class ChannelState:
 
 @dataclass(frozen=True)
 class AppState:
+    """One application at one revision, complete and checked: a poll is answered from one of these and no other."""
+
     application: str
     revision: int
     timestamp_expires: datetime

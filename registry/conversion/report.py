@@ -98,6 +98,8 @@ class Quantization:
 
 @dataclass(frozen=True)
 class TensorSpec:
+    """One input or output: `shape` with the batch axis where there is one, `dtype` such as float32."""
+
     name: str
     shape: tuple[int, ...]
     dtype: str
@@ -116,6 +118,8 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
+    """What goes into a model and what comes out, in the order that its runtime keeps."""
+
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
