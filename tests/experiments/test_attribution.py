@@ -81,7 +81,8 @@ def test_a_unit_in_the_holdback_slice_takes_no_part():
 
 def test_a_unit_that_is_absent_or_overridden_takes_no_part():
     unit, phase = unit_at(layer=(1_000, 9_000), arm=(0, 2_500)), replace(PHASE, overrides=frozenset({"key"}))
-    assert arm_named("") is None
+    everybody = replace(PHASE, layer_range=(0, 10_000), arms=(replace(TREATMENT, ranges=((0, 10_000),)),))
+    assert (arm_named("", everybody), arm_named("u", everybody)) == (None, "treatment")
     assert (arm_named(unit, phase), arm_named(unit, phase, unit_key="other")) == (None, "treatment")
 
 
@@ -91,6 +92,8 @@ def test_a_device_without_class_or_without_a_variant_of_any_one_arm_takes_no_par
     newer = replace(CONTROL, variants=(replace(FLOAT[0], min_runtime_version="3"),))
     embedded = replace(CONTROL, version=None, variants=None)
     assert arm_named(unit, device_class=None) is None
+    nothing_to_run = replace(PHASE, arms=(replace(TREATMENT, version=None, variants=None), embedded))
+    assert (arm_named(unit, nothing_to_run, device_class=None), arm_named(unit, nothing_to_run)) == (None, "treatment")
     assert [arm_named(unit, replace(PHASE, arms=(TREATMENT, other))) for other in (apple, newer, embedded)] == [
         None, None, "treatment"
     ]  # fmt: skip
