@@ -128,6 +128,10 @@ def _unmet(lacking: Lacking, step: PlanStep, standing: Standing, due: datetime) 
     if lacking.is_stopped:
         yield Unmet(Condition.KILL_SWITCH, "every device runs the model embedded in its app")
     if lacking.withheld:
-        versions = ", ".join(map(str, lacking.withheld))
-        told = "below the model's minimum release counter: devices are told nothing of the experiment"
-        yield Unmet(Condition.MINIMUM, f"version {versions} is {told}")
+        yield below_the_minimum(lacking.withheld)
+
+
+def below_the_minimum(versions: tuple[int, ...]) -> Unmet:
+    """What is wrong with an experiment that has such versions in its arms, whether it runs or not."""
+    told = "below the model's minimum release counter: devices are told nothing of the experiment"
+    return Unmet(Condition.MINIMUM, f"version {', '.join(map(str, versions))} is {told}")

@@ -11,9 +11,9 @@ from django.db.models import QuerySet
 from experiments.bucketing import BUCKETS, bucket, in_range
 from experiments.delivery import delivery
 from experiments.funnel import ACTIVATED
-from experiments.lifecycle import Kind, State
+from experiments.lifecycle import SERVED, Kind, State
 from experiments.models import AnalysisRun, Experiment, Holdback, Layer, MetricRollup, Phase
-from experiments.plans import Advice, Standing
+from experiments.plans import Advice, Standing, below_the_minimum
 from experiments.policy import Action
 from experiments.ramps import arm_at, size
 from experiments.services.exceptions import held_back
@@ -79,8 +79,11 @@ def _decision(
     """`advice` None: it does not run."""
     state = State(experiment.state)
     if advice is None:
-        told = overdue(experiment, now) or experiment.state_reason or f"the experiment is {state}"
-        return BY_STATE.get(state, Action.INCONCLUSIVE), [told]
+        reasons = [overdue(experiment, now) or experiment.state_reason or f"the experiment is {state}"]
+        withheld = withheld_versions(experiment) if state in SERVED else ()
+        if withheld:
+            reasons.append(str(below_the_minimum(withheld)))
+        return BY_STATE.get(state, Action.INCONCLUSIVE), reasons
     reasons = [str(found) for found in advice.unmet]
     if not reasons:
         return Action.ADVANCE, reasons

@@ -292,6 +292,9 @@ def test_an_arm_below_the_minimum_release_counter_is_told_and_holds_the_plan(fle
     assert services.advance_due(fleet.publisher.clock()) == 0
     with pytest.raises(errors.StepUnmet, match="minimum: version 1"):
         fleet.do("advance", experiment)
+    fleet.do("pause", experiment)
+    assert services.status(experiment, fleet.publisher.clock())["reasons"] == ["because", *told["reasons"]]
+    fleet.do("resume", experiment)
     fleet.do("supersede", experiment, version=3)
     fleet.settled()
     assert fleet.versions_served() == {"treatment": {3}, "control": {2}, None: {2}}
