@@ -28,7 +28,7 @@ EXIT_CODES = {
     "halt": HALTED,
     "rollback": ROLLED_BACK,
 }
-SHOWN = ("slug", "kind", "channel", "model", "state", "percent", "phase", "awaiting")
+SHOWN = ("slug", "model", "channel", "state", "percent", "awaiting")
 CHANGE = ("at", "actor", "verb", "reason")
 OTHER_STATE = (409, 412)
 # In these nothing happens by itself.
@@ -155,20 +155,20 @@ def in_both(name: str) -> Callable[[Command], Command]:
 @asking
 def list_rollouts(server: ControlPlane, *, as_json: bool) -> Any:
     """Rollouts, newest first."""
-    return _listed(server.rows("rollouts"), as_json=as_json)
+    return _listed(SHOWN, server.rows("rollouts"), as_json=as_json)
 
 
 @experiment.command("list")
 @asking
 def list_experiments(server: ControlPlane, *, as_json: bool) -> Any:
     """Experiments and rollouts, newest first."""
-    return _listed(server.rows("experiments"), as_json=as_json)
+    return _listed(("slug", "kind", *SHOWN[1:]), server.rows("experiments"), as_json=as_json)
 
 
-def _listed(rows: list[dict[str, Any]], *, as_json: bool) -> list[dict[str, Any]]:
+def _listed(columns: tuple[str, ...], rows: list[dict[str, Any]], *, as_json: bool) -> list[dict[str, Any]]:
     if not as_json:
         told = [{**row, "percent": row["percent_bp"] and words.percent(row["percent_bp"])} for row in rows]
-        console.print(views.plain_table(SHOWN, told))
+        console.print(views.plain_table(columns, told))
     return rows
 
 

@@ -11,10 +11,11 @@ from deploy.cli.client import ControlPlane
 from deploy.cli.experiments import asking, in_both, shown, taken_from, write_options
 from deploy.cli.group import cli, console
 from deploy.cli.parameters import BASIS_POINTS, Moment, Percent
+from experiments import words
 
 UNIT_KEY = re.compile(r"[0-9a-f]{64}")
 OVERRIDE = ("unit_key", "arm", "reason", "set_by", "expires_at")
-HOLDBACK = ("channel", "model", "version", "percent_bp", "until")
+HOLDBACK = ("channel", "model", "version", "percent", "until")
 LAYER = ("id", "slug", "channel", "model", "epoch")
 channel_option = click.option("--channel", default="production", show_default=True)
 
@@ -102,7 +103,8 @@ def list_holdbacks(server: ControlPlane, *, as_json: bool) -> Any:
     """Those in force."""
     rows = server.rows("holdbacks")
     if not as_json:
-        console.print(views.plain_table(HOLDBACK, rows))
+        told = [{**row, "percent": words.percent(row["percent_bp"])} for row in rows]
+        console.print(views.plain_table(HOLDBACK, told))
     return rows
 
 

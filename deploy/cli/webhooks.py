@@ -7,11 +7,17 @@ import click
 from deploy.cli import views
 from deploy.cli.client import ControlPlane
 from deploy.cli.group import cli, console, verb
+from registry.webhooks.messages import EVENT_TYPES
 
 WEBHOOK_COLUMNS = ("name", "url", "event_types", "disabled_reason")
 DELIVERY_COLUMNS = ("id", "event_type", "subject", "state", "attempts", "answer_status", "created_at")
 events_option = click.option(
-    "--event", "event_types", multiple=True, help="A type to be told of; may be given several times; none: all."
+    "--event",
+    "event_types",
+    type=click.Choice(list(EVENT_TYPES)),
+    metavar="TYPE",
+    multiple=True,
+    help=f"What to be told of, several times, all of it without: {', '.join(EVENT_TYPES)}.",
 )
 
 

@@ -56,4 +56,6 @@ def test_each_verb(aerogram):
 def test_what_goes_wrong_is_told(aerogram):
     assert "expected a public address" in aerogram("webhook", "create", "ops", "https://10.0.0.1/", code=1)
     assert "webhook_refused" in aerogram("webhook", "create", "ops", "http://hooks.example.com/", code=1)
+    unknown = aerogram("webhook", "create", "ops", ADDRESS, "--event", "rollout.ended", code=2)
+    assert "rollout.rolled_back" in unknown, "those there are"
     assert "not_found" in aerogram("webhook", "test", "nobody", code=1)
