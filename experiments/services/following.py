@@ -59,14 +59,16 @@ def withdraw(*, version: ModelVersion, actor: str, now: datetime, reason: str) -
     with transaction.atomic():
         gone = [version, *_bundles_without_variants(version)]
         # All rows before any entry of the log: whoever waits for a row while the log is locked may wait for ever.
-        for experiment in _lock_those_with(gone):
+        experiments = _lock_those_with(gone)
+        holdbacks = list(Holdback.objects.filter(version__in=gone, lifted_at=None).select_for_update().order_by("pk"))
+        for experiment in experiments:
             treatments = _open_arms().filter(phase__experiment=experiment, is_control=False, model_version__in=gone)
             if experiment.kind == Kind.ROLLOUT and not treatments.exists():
                 current = delivery().served_version(experiment.channel, experiment.model)
                 follow(experiment=experiment, version=current, actor=actor, now=now, reason=told)
             else:
                 rollback(experiment=experiment, actor=actor, now=now, reason=told)
-        for held in Holdback.objects.filter(version__in=gone, lifted_at=None):
+        for held in holdbacks:
             lift_holdback(channel=held.channel, model=held.model, actor=actor, now=now, reason=told)
 
 

@@ -125,7 +125,8 @@ class NounView(APIView):
     def unchanged(self, request: Request, row: Any) -> Iterator[Any]:
         """Hold the row locked, at the state that the caller's If-Match names. Raises `IfMatchMissing` or `Stale`."""
         with transaction.atomic():
-            locked = type(row).objects.select_for_update().filter(pk=row.pk).first()
+            # Rows that refer to it can be made meanwhile: who makes one may hold the audit log that this waits for.
+            locked = type(row).objects.select_for_update(no_key=True).filter(pk=row.pk).first()
             if locked is None:
                 raise errors.Stale("expected the state that If-Match names, got nothing: it was deleted meanwhile")
             require_match(request, entity_tag(locked))

@@ -74,7 +74,7 @@ def rotate_secret(*, webhook: Webhook, actor: str, now: datetime) -> str:
     secret = messages.new_secret()
     with transaction.atomic():
         # Of two at once the second follows the first, whose secret somebody was shown.
-        webhook.secret = Webhook.objects.select_for_update().get(pk=webhook.pk).secret
+        webhook.secret = Webhook.objects.select_for_update(no_key=True).get(pk=webhook.pk).secret
         webhook.previous_secret, webhook.previous_until = webhook.secret, now + SECRET_OVERLAP
         webhook.secret = seal(secret)
         webhook.save(update_fields=["secret", "previous_secret", "previous_until"])

@@ -4,14 +4,17 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from experiments.api.serializers import WriteQuery
 from experiments.models import Experiment
 from registry.api.base import NounView
-from registry.models import AuditEntry, IdempotencyKey
+from registry.models import AuditEntry, IdempotencyKey, Role
+from registry.services.webhooks import notify
 from tests.api.routes import EXAMPLES, patterns
 from tests.api.test_experiments import ROLLOUT, act, lab, people, running
+from tests.deploy.waiting import until
+from tests.factories import NOW
 
 __all__ = ["lab", "people"]
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("services", "own_store")]
@@ -131,6 +134,32 @@ def test_of_eight_that_make_one_of_the_same_name_one_does(people):
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
     assert {answer.json()["code"] for answer in answers if answer.status_code == 409} <= {"name_taken", "conflict"}
     assert Experiment.objects.count() == AuditEntry.objects.filter(verb="create_experiment").count() == 2
+
+
+def test_who_changes_a_webhook_and_who_tells_it_of_an_event_do_not_wait_for_each_other(app, caller):
+    """A verb holds the audit log when it writes its messages; a change holds the row when it waits for the log."""
+    who = caller(Role.ADMINISTRATOR)
+    assert who("POST", "webhooks", {"name": "ops", "url": "https://hooks.example.com/"}).status_code == 201
+    tag = who("GET", "webhooks/ops")["ETag"]
+
+    def change():
+        try:
+            return who("PUT", "webhooks/ops", {"url": "https://other.example.com/"}, If_Match=tag).status_code
+        finally:
+            connection.close()
+
+    def is_the_log_waited_for():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            return cursor.fetchone()[0]
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            AuditEntry.record(now=NOW, actor="ada", verb="tell", subject="demo")
+            changing = pool.submit(change)
+            until(is_the_log_waited_for, "the change to wait for the log")
+            assert notify(application=app, event_type="rollout.held", subject="s", data={}, now=NOW)
+        assert changing.result() == 200
 
 
 def test_one_key_sent_eight_times_at_once_is_one_entry_and_one_answer(people):
