@@ -61,7 +61,8 @@ def find(request: HttpRequest, rows: QuerySet[Any], pk: object, role: Role, appl
     """The row of that id. Raises `Http404`, or `NotAllowed` when the user has not the role in its application."""
     row = rows.filter(pk=pk).first() if str(pk).isdigit() else None
     if row is None:
-        raise Http404(f"expected the id that one {rows.model._meta.verbose_name} has, got {pk!r}")
+        kind = rows.model._meta.verbose_name  # noqa: SLF001 - Django's public name
+        raise Http404(f"expected the id that one {kind} has, got {pk!r}")
     require_role(request.user, application_of(row, application_path), role)
     return row
 
