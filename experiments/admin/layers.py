@@ -34,7 +34,7 @@ class Part:
 
     @property
     def how(self) -> str:
-        return state(self.experiment.state) if self.experiment else ""
+        return state(self.experiment.state) if self.experiment else "–"
 
     @property
     def share(self) -> str:
