@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from experiments.funnel import FUNNEL
 from experiments.measuring import Cell, Counted, PhaseCounts, evidence_of, findings, results, srm, suspects
 from experiments.policy import DEFAULT_GUARDRAILS, Policy
-from experiments.statistics.estimates import Moments, PairedMoments, newcombe, welch
+from experiments.statistics import sequences
+from experiments.statistics.estimates import Moments, PairedMoments, difference, newcombe, welch
 from experiments.statistics.multiplicity import benjamini_hochberg, holm
 
 POLICY = Policy()
@@ -146,9 +147,11 @@ def test_what_is_told_of_a_look():
     metric = told["metrics"][4]
     assert metric["harm"] == metric["difference"] == pytest.approx(0.2)
     assert metric["margin"] == log(1.10)
-    assert metric["bound"] < 0.2
-    assert sum(metric["interval"]) / 2 == pytest.approx(0.2)
-    assert metric["interval"][0] < 0.2
+    alone = difference(latency(10.2), latency(10.0))
+    assert metric["bound"] == pytest.approx(sequences.lower_bound(alone, 0.05 / 10, 20_000)), "a weight of 1 of 10"
+    assert metric["interval"] == pytest.approx(list(sequences.interval(alone, 0.05, 20_000)))
+    assert metric["heterogeneity"] == {"p_value": 1.0, "i_squared": 0.0}
+    assert metric["is_dry_run"] is False
     assert metric["by_class"]["high"]["units"] == 600
 
 
@@ -177,6 +180,36 @@ def test_the_final_read_corrects_primaries_by_holm_and_the_rest_by_bh():
     assert cuped["plain_interval"] == pytest.approx(final["latency"]["interval"])
 
 
+def test_a_value_from_before_takes_its_part_of_the_variance_away():
+    """The value from before is that of the phase, but for half of its deviation."""
+    y, x = latency(10.2), latency(10.2, deviation=1.0)
+    pairs = PairedMoments(y, x, 300 * 10.2**2 + 299 * 0.5 * 1.0 * 0.6)
+    of = counted({(arm, "a"): Cell(400, latency=y, paired=pairs) for arm in ("control", "new")})
+    (read,) = [each for each in results(of, POLICY)["final"] if each["name"] == "latency"]
+    assert read["cuped"]["variance_reduction"] == pytest.approx(0.6**2, abs=1e-3), "the square of the correlation"
+    assert read["cuped"]["units"] == 600
+
+
+def test_the_final_read_over_phases_is_by_the_normal_limit():
+    cells = {("control", "a"): Cell(2_000, crashed=40), ("new", "a"): Cell(2_000, crashed=80)}
+    phase = PhaseCounts(cells, HALVES)
+    final = {each["name"]: each for each in results(Counted([phase, phase], "control", ("new",)), POLICY)["final"]}
+    whole = difference(Moments.of_share(4_000, 160), Moments.of_share(4_000, 80))
+    low, high = final["crash"]["interval"]
+    assert final["crash"]["difference"] == pytest.approx(0.02)
+    assert (low, high) == pytest.approx(
+        (0.02 - 1.96 * whole.standard_error, 0.02 + 1.96 * whole.standard_error), rel=0.02
+    )
+    assert 0 < final["crash"]["p_value"] < 1e-6
+    assert final["load_failure"]["p_value"] == 1.0
+    assert (final["latency"]["interval"], final["latency"]["p_value"]) == ([None, None], 1.0)
+
+
+def test_one_arm_alone_has_no_balance_to_tell_and_none_has_no_units():
+    assert results(counted(both(), {"new": 1.0}), POLICY)["srm"] is None
+    assert (counted(both(7)).smallest_arm, counted(both(7), {}).smallest_arm) == (7, 0)
+
+
 def test_what_cannot_be_told_is_null_and_no_infinity():
     told = results(counted(both(0)), POLICY)
     assert told["arms"]["new"]["p95_ms"] is None
@@ -189,4 +222,4 @@ def test_small_classes_are_told_in_their_tier():
     cells = both(500, "big") | both(199, "old-a") | both(20, "old-b") | both(5, "odd")
     told = results(counted(cells, tiers={"old-a": "low", "old-b": "low"}), POLICY)
     by_class = told["metrics"][0]["by_class"]
-    assert {name: each["units"] for name, each in by_class.items()} == {"big": 1_000, "low": 438, "other": 10}
+    assert [(name, each["units"]) for name, each in by_class.items()] == [("big", 1_000), ("low", 438), ("other", 10)]

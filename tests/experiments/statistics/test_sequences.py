@@ -35,6 +35,12 @@ def test_worked_widths():
     assert sequences.one_sided_width(400, 0.40, 400) == pytest.approx(0.09229, abs=1e-5)
 
 
+def test_bounds_lie_so_many_deviations_of_one_unit_from_the_estimate():
+    estimate = Estimate(0.3, 0.01, 400)
+    assert sequences.lower_bound(estimate, 0.05, 400) == pytest.approx(0.3 - 0.01 * 20 * 0.13896, abs=1e-5)
+    assert sequences.upper_bound(estimate, 0.05, 400) == pytest.approx(0.3 + 0.01 * 20 * 0.13896, abs=1e-5)
+
+
 def test_one_unit_is_something_and_none_is_nothing():
     for width in (sequences.one_sided_width, sequences.two_sided_width):
         assert width(0, 0.05, 100) == inf > width(1, 0.05, 100)
