@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -111,13 +111,15 @@ def profile_of(said: Mapping[str, Any]) -> DeviceProfile:
 
 
 def known_phases(now: datetime) -> dict[str, Known]:
-    """By application, every phase that an event of now may belong to."""
-    rows = (
+    """By application, every phase that an event of now may belong to: one phase or hundreds, as many queries."""
+    rows = list(
         Phase.objects.filter(Q(closed_at__isnull=True) | Q(closed_at__gt=now - OLDEST))
         .select_related("experiment__application", "experiment__model", "experiment__channel")
         .prefetch_related("arms__model_version", "experiment__overrides")
         .order_by("experiment_id", "-pk")
     )
+    held = {(each.channel_id, each.model_id): each for each in Holdback.objects.filter(lifted_at=None)}
+    variants = _variants(rows)
     found: dict[str, Known] = {}
     for row in rows:
         application = row.experiment.application
@@ -127,13 +129,25 @@ def known_phases(now: datetime) -> dict[str, Known]:
             rules = application.device_classes.all()
             present = [with_all_soc_names(rule.as_rule()).to_json() for rule in rules]
             known = found[application.slug] = Known(application, present)
-        known.phases[row.experiment.model.slug].append(_frozen(row, known.classes_of(row)))
+        held_back = held.get((row.experiment.channel_id, row.experiment.model_id))
+        known.phases[row.experiment.model.slug].append(_frozen(row, known.classes_of(row), held_back, variants))
     return found
 
 
-def _frozen(row: Phase, classes: ClassIndex) -> FrozenPhase:
+Variants = Mapping[int, Sequence[Variant]]
+
+
+def _variants(rows: Iterable[Phase]) -> Variants:
+    """Of the versions of all arms, by version."""
+    versions = {arm.model_version_id for row in rows for arm in row.arms.all()} - {None}
+    found: dict[int, list[Variant]] = defaultdict(list)
+    for variant in Variant.objects.filter(version__in=versions):
+        found[variant.version_id].append(variant)
+    return found
+
+
+def _frozen(row: Phase, classes: ClassIndex, held: Holdback | None, variants: Variants) -> FrozenPhase:
     experiment = row.experiment
-    held = Holdback.objects.filter(channel=experiment.channel_id, model=experiment.model_id, lifted_at=None).first()
     return FrozenPhase(
         key=row.pk,
         experiment=experiment.pk,
@@ -145,7 +159,7 @@ def _frozen(row: Phase, classes: ClassIndex) -> FrozenPhase:
         layer_salt=row.layer_salt,
         layer_range=(row.layer_first, row.layer_end),
         arm_salt=row.arm_salt,
-        arms=tuple(_frozen_arm(arm, row) for arm in row.arms.all()),
+        arms=tuple(_frozen_arm(arm, row, variants) for arm in row.arms.all()),
         classes=classes,
         holdback=(held.salt, held.span) if held else None,
         overrides=frozenset(override.unit_key for override in experiment.overrides.all()),
@@ -154,12 +168,12 @@ def _frozen(row: Phase, classes: ClassIndex) -> FrozenPhase:
     )
 
 
-def _frozen_arm(arm: Arm, phase: Phase) -> FrozenArm:
+def _frozen_arm(arm: Arm, phase: Phase, variants: Variants) -> FrozenArm:
     version = arm.model_version
     ranges = tuple((int(first), int(end)) for first, end in arm.ranges)
     if version is None:
         return FrozenArm(arm.name, None, arm.is_control, ranges, None)
-    names = phase.eligibility.get("versions", {}).get(str(version.number), [])
-    variants = Variant.objects.filter(version=version, name__in=names)
-    frozen = tuple(FrozenVariant(each.name, each.runtime, each.min_runtime_version) for each in variants)
+    names = set(phase.eligibility.get("versions", {}).get(str(version.number), []))
+    wanted = [variant for variant in variants.get(version.pk, ()) if variant.name in names]
+    frozen = tuple(FrozenVariant(each.name, each.runtime, each.min_runtime_version) for each in wanted)
     return FrozenArm(arm.name, version.number, arm.is_control, ranges, frozen)

@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 
 from experiments import analysis, rollups
+from experiments.ingest.placing import known_phases
 from experiments.models import DeviceEvent, Exposure
 from experiments.services import previewing
 from tests.experiments import lived, measured
@@ -69,6 +70,19 @@ def test_units_by_system_and_by_app_are_read_once(of):
     statements = asked(lambda: found.append(analysis._groups(phase)))
     assert found == [{"os android": [2, 0], "os ios": [1, 0], "app_version 2": [2, 0], "app_version 1": [1, 0]}]
     assert sum("experiments_exposure" in statement for statement, _ in statements) == 1
+
+
+def test_phases_are_read_by_as_many_queries_however_many_there_are(of):
+    one = asked(lambda: known_phases(NOW))
+    for percent_bp in (6000, 7000, 8000):
+        measured.phase(of, percent_bp, NOW)
+    found = []
+    four = asked(lambda: found.append(known_phases(NOW)))
+    assert [len(phase.arms) for phase in found[0]["demo"].phases["digits"]] == [2, 2, 2, 2]
+    assert [[variant.name for variant in arm.variants] for arm in found[0]["demo"].phases["digits"][0].arms] == [
+        ["tflite-float32"]
+    ] * 2
+    assert len(four) == len(one)
 
 
 def known(of):
