@@ -64,7 +64,7 @@ def own_store(settings: Any, tmp_path: Path) -> Path:
 @pytest.fixture
 def event_stream(services: ServiceUrls) -> Iterator[redis.Redis]:
     """The Redis of the event stream, empty."""
-    with redis.Redis.from_url(services.event_stream_url) as client:
+    with redis.Redis.from_url(services.event_stream_url, socket_timeout=60) as client:  # a disk may be slow
         client.flushdb()
         yield client
 
@@ -72,6 +72,6 @@ def event_stream(services: ServiceUrls) -> Iterator[redis.Redis]:
 @pytest.fixture
 def broker(services: ServiceUrls) -> Iterator[redis.Redis]:
     """The Redis of the broker and the cache, empty."""
-    with redis.Redis.from_url(services.redis_url) as client:
+    with redis.Redis.from_url(services.redis_url, socket_timeout=60) as client:
         client.flushdb()
         yield client

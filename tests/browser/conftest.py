@@ -14,6 +14,7 @@ import pytest
 from deploy.demo import digits
 from deploy.dev import programs, services
 from deploy.dev.layout import CHECKOUT
+from tests import debian
 from tests.chaos import stack as stacks
 from tests.chaos.stack import Stack
 
@@ -42,7 +43,7 @@ def _require(what: str, *, is_there: bool) -> None:
     if is_there:
         return
     message = f"needs {what}"
-    if os.environ.get("CI") and os.geteuid() == 0:
+    if debian.is_installable():
         pytest.fail(message)
     pytest.skip(message)
 
@@ -51,14 +52,13 @@ def _require(what: str, *, is_there: bool) -> None:
 def browser() -> Iterator[Any]:
     """Closed with the module: until then Playwright's event loop runs in this thread and refuses everybody else's."""
     _require("the package playwright (extra `dev`)", is_there=find_spec("playwright") is not None)
-    if not CHROMIUM.exists() and os.environ.get("CI") and os.geteuid() == 0:
-        for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]):
-            subprocess.run(command, check=True, capture_output=True)
+    if not CHROMIUM.exists() and debian.is_installable():
+        debian.install("chromium")
     _require(f"{CHROMIUM} (apt-get install chromium)", is_there=CHROMIUM.exists())
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=QUIET, timeout=180_000)
         yield started
         started.close()
 

@@ -5,9 +5,8 @@ from deploy.fleet.devices import fleet_of
 from deploy.fleet.driver import Driver
 from deploy.fleet.population import EVERY, App, Faults
 from tests.browser.watching import Watched
-from tests.chaos.stack import APPLICATION, CHANNEL, Stack
+from tests.chaos.stack import APPLICATION, CHANNEL, Stack, until
 
-PUBLISH_MILLISECONDS = 60_000
 FLEET = 1_200
 UNIT = "c0ffee00-0000-4000-8000-000000000001"
 
@@ -17,9 +16,9 @@ MEASURED = """(least) => [...document.querySelectorAll("#standing .ag-tile")].so
   Number(tile.querySelector("b").textContent.replace(/\\D/g, "")) > least)"""
 
 
-def wait_for_state(watched: Watched, state: str, milliseconds: int = PUBLISH_MILLISECONDS) -> None:
+def wait_for_state(watched: Watched, state: str) -> None:
     """The page follows by itself: nothing is loaded again here."""
-    watched.page.wait_for_selector(f"#standing h2 .ag-state:text-is('{state}')", timeout=milliseconds)
+    watched.page.wait_for_selector(f"#standing h2 .ag-state:text-is('{state}')")
 
 
 def design_rollout(watched: Watched, name: str, *, version: int) -> None:
@@ -56,9 +55,10 @@ def devices_report(watched: Watched, stack: Stack) -> None:
     app = App("digits", 1, usual=Faults(crash={EVERY: 0.02}, download_loss={EVERY: 0.005}))
     with Driver(stack.device_url, APPLICATION, CHANNEL, fleet_of(FLEET, [app], Even())) as fleet:
         fleet.visit()
+        until(lambda: fleet.flush() == 0, "the server to take all events")
     assert not fleet.tally.errors
     # Chance decides which devices are of an arm; far fewer than half of half of them are never in one.
-    watched.page.wait_for_function(MEASURED, arg=FLEET // 4, timeout=PUBLISH_MILLISECONDS)
+    watched.page.wait_for_function(MEASURED, arg=FLEET // 4)
 
 
 def halt_class(watched: Watched, name: str) -> None:

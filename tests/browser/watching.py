@@ -6,6 +6,7 @@ from typing import Any
 from tests.browser.conftest import SCREENSHOTS
 from tests.chaos.stack import Stack
 
+MILLISECONDS = 180_000  # only what fails waits as long
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -15,6 +16,7 @@ class Watched:
     def __init__(self, browser: Any, stack: Stack, *, width: str = "desktop", theme: str = "light") -> None:
         size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
         self.context = browser.new_context(viewport=size, color_scheme=theme)
+        self.context.set_default_timeout(MILLISECONDS)
         self.page = self.context.new_page()
         self.base = stack.web_url
         self.faults: list[str] = []
@@ -39,12 +41,14 @@ class Watched:
         self.page.wait_for_url("**/admin/")
 
     def open(self, line: str) -> None:
-        """A line of the side bar."""
+        """A line of the side bar; the whole page is there afterwards."""
         self.page.click(f"#nav-sidebar a:has(:text-is('{line}'))")
+        self.page.wait_for_load_state()
 
     def press(self, words: str) -> None:
-        """The button that says this, or begins with it."""
+        """The button that says this, or begins with it; the whole page is there afterwards."""
         self.page.get_by_role("button", name=re.compile(f"^{re.escape(words)}")).click()
+        self.page.wait_for_load_state()
 
     def shoot(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

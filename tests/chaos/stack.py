@@ -13,8 +13,6 @@ import psutil
 import psycopg2
 import redis
 from celery import Celery
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from deploy.cli.client import ControlPlane
 from deploy.dev import ports, programs, services
@@ -45,8 +43,8 @@ def until(
 
 
 def patient_redis(url: str) -> redis.Redis:
-    """The package's own client asks again after 5 s, which a write to a slow disk may take: it would be made twice."""
-    return redis.Redis.from_url(url, socket_timeout=PATIENCE_SECONDS, retry=Retry(NoBackoff(), 0))
+    """The package's own client gives up after 5 s, which a write to a slow disk may take."""
+    return redis.Redis.from_url(url, socket_timeout=PATIENCE_SECONDS)
 
 
 @dataclass

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 import pytest
-import redis
 
 from tests.chaos.keras_source import write_tiny_keras
-from tests.chaos.stack import Stack, is_alive, kill_all, until
+from tests.chaos.stack import Stack, is_alive, kill_all, patient_redis, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
 LOOK_SECONDS = 0.005
@@ -173,7 +172,7 @@ def test_a_worker_killed_between_two_jobs_and_their_messages_lost(stack, source)
     jobs = push(stack, source)
     wait_for_state(jobs, "trace", "succeeded")
     stack.kill("worker")
-    with redis.Redis.from_url(stack.services.redis_url) as broker:
+    with patient_redis(stack.services.redis_url) as broker:
         broker.flushall()
     stack.start("worker")
     assert {job.state for job in require_clean_end(stack, jobs).values()} == {"succeeded"}
