@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,16 +33,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(line)
 
 
-@pytest.fixture(scope="session")
-def running_stack() -> Iterator[Stack]:
+@contextmanager
+def place_of_its_own() -> Iterator[Path]:
+    """A throwaway folder for a whole system, in an environment without this session's. Skips where none can run."""
     missing = [name for name in _EMBEDDED if find_spec(name) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)} (extra `embedded`)")
     with pytest.MonkeyPatch.context() as environment, services.throwaway_folder() as folder:
         for name in _NOT_INHERITED:
             environment.delenv(name, raising=False)
-        with stacks.running(folder / "var") as started:
-            yield started
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def running_stack() -> Iterator[Stack]:
+    with place_of_its_own() as folder, stacks.running(folder / "var") as started:
+        yield started
 
 
 @pytest.fixture
