@@ -4,7 +4,9 @@ It needs a token, as everything on the control plane does: behind a proxy every 
 address says nothing. Prometheus sends it with `authorization: {credentials_file: …}`.
 """
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -12,6 +14,8 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from distribution.trust.status import trust_status
+from experiments.errors import EventsUnavailable
+from experiments.event_stream import backlog, event_stream
 from registry.api.authentication import TokenAuthentication
 from registry.models import Application, Membership
 
@@ -21,6 +25,8 @@ TITLES = (
     ("aerogram_trust_version", "Version of a role's current metadata."),
     ("aerogram_trust_warnings", "What somebody should do about an application's trust."),
     ("aerogram_publish_requests_pending", "Changes that devices do not see yet."),
+    ("aerogram_event_batches_waiting", "Batches of events that the ingester has not stored yet, of all applications."),
+    ("aerogram_event_batches_put_aside", "Batches of events that cannot be stored, of all applications."),
 )
 
 
@@ -35,6 +41,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     mine = Membership.objects.filter(user=user).values("application")
     applications = Application.objects.all() if user.is_superuser else Application.objects.filter(pk__in=mine)
     lines = [line for application in applications if token.reaches(application) for line in _lines(application)]
+    lines += _event_lines()
     body = "".join(f"# HELP {name} {told}\n# TYPE {name} gauge\n{_of(name, lines)}" for name, told in TITLES)
     return HttpResponse(body, content_type=CONTENT_TYPE)
 
@@ -51,5 +58,13 @@ def _lines(application: Application) -> Iterator[str]:
     yield f'aerogram_publish_requests_pending{{application="{application.slug}"}} {pending}'
 
 
+def _event_lines() -> Iterator[str]:
+    """Nothing while the event stream does not answer, which `absent()` finds: no number is better than an old one."""
+    with suppress(EventsUnavailable), event_stream() as stream:
+        found = backlog(stream)
+        yield f"aerogram_event_batches_waiting {found.waiting}"
+        yield f"aerogram_event_batches_put_aside {found.put_aside}"
+
+
 def _of(name: str, lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in lines if line.partition("{")[0] == name)
+    return "".join(f"{line}\n" for line in lines if re.split("[{ ]", line, maxsplit=1)[0] == name)

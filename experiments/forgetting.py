@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.conf import settings
 from django.db import transaction
-from redis import Redis, RedisError
+from redis import Redis
 
 from experiments import services
 from experiments.delivery import delivery
-from experiments.errors import EventsUnavailable
-from experiments.ingest import DEAD_LETTERS, STREAM
+from experiments.event_stream import DEAD_LETTERS, STREAM
 from experiments.models import DeviceEvent, Exposure, Override
 from registry.models import Application, AuditEntry
 
@@ -30,16 +26,6 @@ class Forgotten(NamedTuple):
     waiting: int
     overrides: int
     pins: int
-
-
-@contextmanager
-def event_stream() -> Iterator[Redis]:
-    """Raises `EventsUnavailable` when it does not answer, at the latest after ten seconds."""
-    try:
-        with Redis.from_url(str(settings.EVENT_STREAM_URL), socket_timeout=10, socket_connect_timeout=3) as stream:
-            yield stream
-    except RedisError as error:
-        raise EventsUnavailable(f"expected the event stream to answer, got {type(error).__name__}") from error
 
 
 def forget_unit(*, application: Application, unit: str, stream: Redis, actor: str, now: datetime) -> Forgotten:

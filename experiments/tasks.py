@@ -37,7 +37,11 @@ def look_at_experiment(experiment_id: int) -> None:
 
 @shared_task
 def keep_event_tables() -> None:
-    """Partitions ahead of time; old events, ids and units forgotten."""
+    """Partitions ahead of time; old events, ids and units forgotten, and batches that were put aside."""
     from experiments import partitions  # noqa: PLC0415
+    from experiments.event_stream import drop_dead_letters, event_stream  # noqa: PLC0415
 
-    partitions.keep_tables(timezone.now(), settings.AEROGRAM_EVENT_RETENTION)
+    now = timezone.now()
+    partitions.keep_tables(now, settings.AEROGRAM_EVENT_RETENTION)
+    with event_stream() as stream:
+        drop_dead_letters(stream, now - settings.AEROGRAM_EVENT_RETENTION)

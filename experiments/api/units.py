@@ -7,7 +7,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from experiments.forgetting import Forgotten, event_stream, forget_unit
+from experiments.event_stream import event_stream
+from experiments.forgetting import Forgotten, forget_unit
 from registry.api.base import NounView, Verb
 from registry.api.serializers import Body
 from registry.models import Role

@@ -16,6 +16,7 @@ from redis import Redis, ResponseError
 from redis.exceptions import OutOfMemoryError
 
 from experiments import partitions
+from experiments.event_stream import DEAD_LETTERS, STREAM
 from experiments.ingest.placing import Device, Placing
 from experiments.ingest.rows import Lines, lines_of, read_batch
 from experiments.ingest.store import adopt_earlier_events, store
@@ -23,8 +24,6 @@ from experiments.tasks import look_at_experiment
 from registry.tasks import enqueue_on_commit
 
 logger = logging.getLogger(__name__)
-STREAM = "aerogram:events"
-DEAD_LETTERS = "aerogram:events:dead"
 GROUP = "ingest"
 CONSUMER = "ingester"
 BATCHES_AT_ONCE = 100

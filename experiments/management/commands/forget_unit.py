@@ -3,7 +3,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from experiments.forgetting import event_stream, forget_unit
+from experiments.event_stream import event_stream
+from experiments.forgetting import forget_unit
 from registry.models import Application
 
 
