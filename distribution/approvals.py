@@ -102,7 +102,7 @@ def edit(
     reason: str | None = None,
     publish_at: datetime | None = None,
 ) -> None:
-    """Change what it asks for: its approvals are void, and the editor may not approve it. Raises `RequestClosed`."""
+    """Change what it asks for: its approvals are void, and nobody who ever edited it may approve it. Raises `RequestClosed`."""
     _require_open(request)
     _require_future(publish_at, now)
     if version is not None:
@@ -113,7 +113,7 @@ def edit(
         request.reason = request.reason if reason is None else reason
         request.publish_at = publish_at
         request.edition += 1
-        request.edited_by = actor
+        request.edited_by, request.editors = actor, sorted({*request.editors, actor})
         request.state = State.WAITING
         request.save()
         _record(request, "edit_request", actor, now, before=before, after=_told(request))

@@ -50,6 +50,7 @@ class ReleaseRequest(models.Model):
     requested_by = models.CharField(max_length=150)
     requested_at = models.DateTimeField()
     edited_by = models.CharField(max_length=150, blank=True)
+    editors = models.JSONField(default=list, blank=True, db_default=Value([], models.JSONField()))
     release = models.ForeignKey("distribution.Release", models.PROTECT, related_name="+", null=True, blank=True)
     outcome = models.TextField(blank=True)
     row_version = RowVersionField()
@@ -67,8 +68,8 @@ class ReleaseRequest(models.Model):
 
     @property
     def authors(self) -> set[str]:
-        """Whoever had a hand in what it says now; none of them may approve it."""
-        return {self.requested_by, self.edited_by} - {""}
+        """Whoever ever had a hand in what it says; none of them may approve it."""
+        return {self.requested_by, self.edited_by, *self.editors} - {""}
 
     def approvers(self) -> list[str]:
         """Of the present edition, first first."""

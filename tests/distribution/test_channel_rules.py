@@ -93,6 +93,15 @@ class TestApproval:
         approvals.approve(request=request, actor="bob", now=NOW)
         assert request.approvers() == ["bob"]
 
+    def test_who_edited_it_before_another_did_is_an_author_still(self, published, channel):
+        require_approvals(channel)
+        request = ask(published)
+        approvals.edit(request=request, actor="cyd", now=NOW, reason="much better")
+        approvals.edit(request=request, actor="ada", now=NOW, reason="better")
+        with pytest.raises(errors.OwnRequest, match="ada, cyd"):
+            approvals.approve(request=request, actor="cyd", now=NOW)
+        assert (request.edited_by, request.editors) == ("ada", ["ada", "cyd"])
+
     def test_what_cannot_be_released_is_refused_when_asked_and_when_approved(self, published, channel):
         require_approvals(channel)
         request = ask(published)
