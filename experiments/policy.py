@@ -214,8 +214,8 @@ def _guardrail(finding: Finding, policy: Policy) -> Iterator[Ruling]:
     if rule.ceiling is not None and events is not None and events >= policy.ceiling_events:
         share = events / max(1, finding.treatment_units)
         if share > rule.ceiling:
-            told = f"{_name(rule, finding)}: {share:.1%} of the treatment, the ceiling is {rule.ceiling:.1%}"
-            yield Ruling(Action.HALT, told)
+            told = f"{share * 100:.1f} % of the treatment, the ceiling is {rule.ceiling * 100:.1f} %"
+            yield Ruling(Action.HALT, f"{_name(rule, finding)}: {told}")
     if not finding.is_enough or finding.bound <= rule.margin:
         return
     severe = rule.severe_action if finding.bound > 2 * rule.margin else None
@@ -271,8 +271,8 @@ def _told(rule: Guardrail, finding: Finding, times: str = "") -> str:
     if rule.measure is Measure.SHARE:
         numbers = f"{finding.harm * 100:+.2f} points, at least {finding.bound * 100:+.2f}; above{times} the margin of "
         return f"{_name(rule, finding)}: {numbers}{rule.margin * 100:.2f}"
-    harm, bound, margin = (expm1(min(each, _MOST_LOG)) for each in (finding.harm, finding.bound, rule.margin))
-    return f"{_name(rule, finding)}: {harm:+.1%}, at least {bound:+.1%}; above{times} the margin of {margin:.1%}"
+    harm, bound, margin = (expm1(min(each, _MOST_LOG)) * 100 for each in (finding.harm, finding.bound, rule.margin))
+    return f"{_name(rule, finding)}: {harm:+.1f} %, at least {bound:+.1f} %; above{times} the margin of {margin:.1f} %"
 
 
 def _name(rule: Guardrail, finding: Finding) -> str:

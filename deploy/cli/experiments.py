@@ -248,7 +248,7 @@ def _print_status(slug: str, answer: dict[str, Any]) -> None:
     for arm in answer["arms"]:
         version = "embedded" if arm["version"] is None else str(arm["version"])
         counts = (str(arm[name]) for name in ("units", "activated", "failed", "lost"))
-        table.add_row(arm["name"], version, f"{arm['expected_share']:.1%}", *counts)
+        table.add_row(arm["name"], version, f"{arm['expected_share'] * 100:.1f} %", *counts)
     if answer["arms"]:
         console.print(table)
 

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from deploy.fleet.devices import Device, Event
+from experiments.funnel import CRASH_CODE
 
 TIMEOUT_SECONDS = 30.0
 THREADS = 6
@@ -76,7 +77,10 @@ class Link:
 
 @dataclass
 class Tally:
-    """What was seen and what the server took. `errors` by what happened; a 503 is none: devices wait and come again."""
+    """What was seen and what the server took. `errors` by what happened; a 503 is none: devices wait and come again.
+
+    `stages` by (model, stage, outcome), where `crash` stands for the load of a process that died before.
+    """
 
     polls: int = 0
     unchanged: int = 0
@@ -225,7 +229,8 @@ class Driver:
             if rejected:
                 tally.errors["event rejected"] += rejected
             for event in events:
-                tally.stages[event["model"], event["stage"], event["outcome"]] += 1
+                stage = "crash" if event.get("error") == CRASH_CODE else event["stage"]
+                tally.stages[event["model"], stage, event["outcome"]] += 1
                 if event["stage"] == "assigned":
                     told = decisions.get(event["model"], {})
                     place = Assigned(event["model"], told.get("phase"), told.get("arm"), event.get("version"))

@@ -350,6 +350,9 @@ def test_simulate_drives_devices_and_tells_what_they_got(server):
     assert code == 0, output
     assert "day 1: 20 rollout_treatment 2" in output
     assert re.search(r"compile\s+│\s+15 │\s+5", output), output
+    _, output = invoke("--token", "x", *told, "--even", "--crash", "1")
+    assert re.search(r"crash\s+│\s+0\s+│\s+20", output), "not among loads that failed"
+    assert re.search(r"compile\s+│\s+20\s+│\s+0", output), output
     code, output = invoke("--token", "x", "--json", *told)
     assert json.loads(output)["given"][0] == {
         "kind": "high",

@@ -132,7 +132,7 @@ def test_the_worst_wins_and_all_is_told():
 def test_harm_is_told_in_the_unit_of_its_margin():
     harmed = [Finding("latency", log(1.18), log(1.12), True, 900), Finding("funnel", 0.031, 0.024, True, 900, 40)]
     assert judge(Evidence(harmed), READY, POLICY).reasons == (
-        "latency: +18.0%, at least +12.0%; above the margin of 10.0%",
+        "latency: +18.0 %, at least +12.0 %; above the margin of 10.0 %",
         "funnel: +3.10 points, at least +2.40; above the margin of 2.00",
     )
 
