@@ -17,6 +17,7 @@ from celery import Celery
 from deploy.cli.client import ControlPlane
 from deploy.dev import ports, programs, services
 from deploy.dev.children import Child
+from tests.processes import is_alive
 
 APPLICATION, CHANNEL = "demo", "production"
 # A killed process leaves its pages to the kernel, so what was committed stays; only a power cut needs the waiting.
@@ -289,10 +290,3 @@ def kill_all(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """False for a zombie too: it is dead, and its parent has only not looked yet."""
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False

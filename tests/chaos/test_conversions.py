@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from tests.chaos.keras_source import write_tiny_keras
-from tests.chaos.stack import Stack, is_alive, kill_all, patient_redis, until
+from tests.chaos.stack import Stack, kill_all, patient_redis, until
+from tests.processes import is_alive
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database, pytest.mark.light]
 LOOK_SECONDS = 0.005
@@ -69,8 +70,10 @@ def wait_for_step(stack: Stack, step: str) -> psutil.Process:
 
     def found() -> psutil.Process | None:
         running = {process.pid: process for process in stack.conversions()}
-        workers = (process for process in running.values() if process.ppid() not in running)
-        return next((process for process in workers if step_of(process) == step), None)
+        with suppress(psutil.NoSuchProcess):  # one that ended since: the next look does not find it
+            workers = (process for process in running.values() if process.ppid() not in running)
+            return next((process for process in workers if step_of(process) == step), None)
+        return None
 
     process: psutil.Process = until(found, f"a conversion process at {step}", every_seconds=LOOK_SECONDS)
     return process

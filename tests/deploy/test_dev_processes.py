@@ -16,6 +16,7 @@ from deploy.dev.errors import DevError
 from deploy.dev.layout import CHECKOUT
 from deploy.dev.processes import Record
 from tests.deploy.waiting import until
+from tests.processes import is_alive
 
 SLEEPER = "import time\nwhile True: time.sleep(60)"
 # Tells its own child's pid, then waits, deaf to SIGTERM where asked.
@@ -57,10 +58,6 @@ def grandchild(child):
     return psutil.Process(int(child.log.read_text()))
 
 
-def gone(process):
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
 def test_what_a_killed_run_left_is_stopped_and_named(start, tmp_path):
     first, second = start(SLEEPER, name="first"), start(SLEEPER, name="second")
     assert sorted(processes.stop_orphans(tmp_path)) == ["first", "second"]
@@ -90,7 +87,7 @@ def test_children_of_a_program_that_died_alone_are_found_by_their_mark(start, tm
     left = grandchild(child)
     child.kill()
     assert processes.stop_orphans(tmp_path) == ["part0"]
-    until(lambda: gone(left), "the grandchild to end")
+    until(lambda: not is_alive(left), "the grandchild to end")
 
 
 def test_a_process_of_the_session_without_our_mark_is_left_alone(tmp_path):
@@ -108,7 +105,7 @@ def test_a_program_deaf_to_its_signal_is_killed_with_its_children(start):
     left = grandchild(child)
     child.stop()
     assert child.exit_code() == -signal.SIGKILL
-    until(lambda: gone(left), "the grandchild to end")
+    until(lambda: not is_alive(left), "the grandchild to end")
 
 
 def test_a_program_that_ends_while_starting_is_reported_with_its_last_words(start):

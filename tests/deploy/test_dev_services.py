@@ -15,6 +15,7 @@ import redis
 from deploy.dev import services as dev
 from tests.chaos.stack import patient_redis
 from tests.deploy.waiting import until
+from tests.processes import is_alive
 
 pytestmark = [pytest.mark.chaos, pytest.mark.database]
 
@@ -89,12 +90,8 @@ def test_a_killed_session_is_swept_by_the_next(parent):
     assert len(servers) == 3
     assert all(server.is_running() for server in servers)
     dev.sweep(parent, now=folder.stat().st_mtime + 3600)
-    until(lambda: not any(alive(server) for server in servers), "the servers to end")
+    until(lambda: not any(is_alive(server) for server in servers), "the servers to end")
     assert not folder.exists()
-
-
-def alive(process):
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_young_folder_is_not_swept(tmp_path):
