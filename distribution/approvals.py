@@ -102,7 +102,10 @@ def edit(
     reason: str | None = None,
     publish_at: datetime | None = None,
 ) -> None:
-    """Change what it asks for: its approvals are void, and nobody who ever edited it may approve it. Raises `RequestClosed`."""
+    """Change what it asks for: its approvals are void, and whoever edited it may never approve it.
+
+    Raises `RequestClosed`.
+    """
     _require_open(request)
     _require_future(publish_at, now)
     if version is not None:
