@@ -14,12 +14,11 @@ neither a file that a crash left nor an old database that was restored lowers a 
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from django.db import connection, transaction
+from django.db import transaction
 from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets
 
@@ -44,6 +43,7 @@ from distribution.trust.roles import (
 )
 from distribution.trust.tree import SignedTree, TreePointer
 from registry.blob_store import blob_store
+from registry.locks import session_lock
 from registry.models import Application, PublishRequest
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def publish_application(application: Application, *, clock: Clock) -> Revision |
     One at a time for each application. Does nothing but wait for the publisher while it has not signed the
     application's root and targets.
     """
-    with _publish_lock(application):
+    with session_lock(PUBLISH_LOCK, application.pk):
         requests = list(application.publish_requests.filter(consumed_at__isnull=True).values_list("pk", flat=True))
         ensure_online_roles(application)
         run = _Run.begin(application, clock())
@@ -88,17 +88,6 @@ def ensure_online_roles(application: Application) -> None:
                 name=name,
                 defaults={"keyid": public_key.keyid, "public_key": public_key.to_dict()},
             )
-
-
-@contextmanager
-def _publish_lock(application: Application) -> Iterator[None]:
-    """Held by the database session, so that it falls with a publisher that dies."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", [PUBLISH_LOCK, application.pk])
-        try:
-            yield
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [PUBLISH_LOCK, application.pk])
 
 
 @dataclass

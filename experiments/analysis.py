@@ -10,13 +10,12 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Count, Max, Q
 
 from experiments import services
@@ -30,10 +29,11 @@ from experiments.policy import Action, Evidence, Policy, Progress, Verdict, judg
 from experiments.rollups import roll_up
 from experiments.statistics.estimates import Moments, PairedMoments
 from registry.errors import DomainError
+from registry.locks import session_lock
 
 logger = logging.getLogger(__name__)
 ACTOR = "guardrails"
-LOOKS_LOCK = 0x4145524C  # "AERL"
+LOOKS_LOCK = 0x4145524C  # "AERL": the first half of the advisory lock's key
 WRITTEN_ANEW = timedelta(hours=1)
 SETTLED_AFTER = DEADLINE_AFTER_ACTIVATION + timedelta(days=1)
 _TIERS = ("os", "app_version")
@@ -290,7 +290,7 @@ def look_at_all(now: datetime) -> int:
     Each by itself and as it is when its turn comes. What goes wrong with one keeps no other from being looked at. Only
     one process at a time does this; returns how many it looked at.
     """
-    with _alone() as is_alone:
+    with session_lock(LOOKS_LOCK, 0, waits=False) as is_alone:
         if not is_alone:
             logger.warning("looks take longer than the time between them, passed over")
             return 0
@@ -303,16 +303,3 @@ def look_at_all(now: datetime) -> int:
             except Exception:
                 logger.exception("look failed: experiment=%s", number)
         return len(served)
-
-
-@contextmanager
-def _alone() -> Iterator[bool]:
-    """Whether nobody else is in here. Held by the database session, so that it falls with a worker that dies."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", [LOOKS_LOCK])
-        is_alone = bool(cursor.fetchone()[0])
-        try:
-            yield is_alone
-        finally:
-            if is_alone:
-                cursor.execute("SELECT pg_advisory_unlock(%s, 0)", [LOOKS_LOCK])

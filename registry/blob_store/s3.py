@@ -8,7 +8,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 from itertools import chain
@@ -19,12 +19,12 @@ from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
 from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
 from botocore.config import Config  # type: ignore[import-untyped]
 from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
-from django.db import connection
 from storages.backends.s3 import S3Storage  # type: ignore[import-untyped]
 
 from registry import errors
 from registry.blob_store.keys import STAGING, new_staging_key
 from registry.digests import CHUNK_BYTES
+from registry.locks import session_lock
 from registry.storage_urls import S3Location
 
 PART_BYTES = 8 << 20  # of a multipart upload, and what one upload holds in memory; 10 000 parts are 80 GiB
@@ -240,16 +240,8 @@ def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(part)
 
 
-@contextmanager
-def _write_lock(key: str) -> Iterator[None]:
-    """Held by the database session, so that it falls with a writer that dies."""
-    half = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], signed=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s, %s)", [WRITE_LOCK, half])
-        try:
-            yield
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [WRITE_LOCK, half])
+def _write_lock(key: str) -> AbstractContextManager[bool]:
+    return session_lock(WRITE_LOCK, int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], signed=True))
 
 
 def _code(error: ClientError) -> str:
