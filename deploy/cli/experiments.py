@@ -16,7 +16,7 @@ from rich.table import Table
 from deploy.cli import views
 from deploy.cli.client import ApiError, ControlPlane, Unreachable
 from deploy.cli.group import cli, console, tell, verb
-from deploy.cli.parameters import BASIS_POINTS, Moment, Percent
+from deploy.cli.parameters import Moment, Percent
 from experiments import words
 
 ADVANCE, HOLD, INCONCLUSIVE, HALTED, ROLLED_BACK, CONFLICT = 0, 10, 11, 20, 21, 30
@@ -82,7 +82,7 @@ def experiment() -> None:
 def shown(answer: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
     if as_json:
         return answer
-    percent = "" if answer["percent_bp"] is None else f" at {answer['percent_bp'] / BASIS_POINTS:g} %"
+    percent = "" if answer["percent_bp"] is None else f" at {words.percent(answer['percent_bp'])}"
     preview = answer["preview"]
     if preview is None:
         waiting = f", waits for approval of {answer['awaiting']}" if answer["awaiting"] else ""
@@ -238,7 +238,7 @@ def _passes(error: ApiError) -> bool:
 
 
 def _print_status(slug: str, answer: dict[str, Any]) -> None:
-    at = "" if answer["percent_bp"] is None else f" at {answer['percent_bp'] / BASIS_POINTS:g} %"
+    at = "" if answer["percent_bp"] is None else f" at {words.percent(answer['percent_bp'])}"
     console.print(f"{slug}: {answer['state']}{at}, decision [bold]{answer['decision']}[/bold]")
     for reason in answer["reasons"]:
         console.print(f"  {reason}", markup=False)

@@ -10,7 +10,7 @@ from deploy.cli import views
 from deploy.cli.client import ControlPlane
 from deploy.cli.experiments import asking, in_both, shown, taken_from, write_options
 from deploy.cli.group import cli, console
-from deploy.cli.parameters import BASIS_POINTS, Moment, Percent
+from deploy.cli.parameters import Moment, Percent
 from experiments import words
 
 UNIT_KEY = re.compile(r"[0-9a-f]{64}")
@@ -112,7 +112,7 @@ def _held(answer: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
     if as_json:
         return answer
     preview = answer["preview"]
-    slice_of = f"{answer['percent_bp'] / BASIS_POINTS:g} % of {answer['model']} on {answer['channel']}"
+    slice_of = f"{words.percent(answer['percent_bp'])} of {answer['model']} on {answer['channel']}"
     if preview is None:
         console.print(f"{slice_of} stay on version {answer['version']}.")
     else:

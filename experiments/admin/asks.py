@@ -7,10 +7,11 @@ from django import forms
 from django.http import QueryDict
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from experiments.admin.effects import percent, version
+from experiments.admin.effects import version
 from experiments.bucketing import BUCKETS
 from experiments.lifecycle import Kind
 from experiments.models import Experiment
+from experiments.words import percent
 from registry.models import ModelVersion, RegisteredModel
 from registry.services import releasable_variants
 

@@ -11,6 +11,7 @@ from experiments.lifecycle import Verb
 from experiments.models import Experiment
 from experiments.ramps import size
 from experiments.services import Preview
+from experiments.words import percent
 
 NOTHING = "–"
 UNNOTICED = {Verb.SUBMIT, Verb.REJECT, Verb.PAUSE, Verb.APPROVE_STEP, Verb.ARCHIVE}
@@ -73,10 +74,6 @@ def told_changes(changes: Mapping[str, list[Any]]) -> Iterator[Change]:
             before, after = (_told(name, value) for value in changes[name])
             if before != after:
                 yield Change(label, before, after)
-
-
-def percent(percent_bp: int) -> str:
-    return f"{percent_bp / 100:g} %"
 
 
 def version(number: int | None) -> str:

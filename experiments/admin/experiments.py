@@ -16,7 +16,7 @@ from experiments.admin.lines import with_standing
 from experiments.admin.overrides import OverridePages
 from experiments.admin.verbs import VerbPages
 from experiments.models import Experiment
-from experiments.words import number, state, verdict
+from experiments.words import number, percent, state, verdict
 from registry.templatetags.aerogram import since
 
 
@@ -48,7 +48,7 @@ class ExperimentAdmin(VerbPages, DesignPages, OverridePages):
 
     @admin.display(description="percent", ordering="percent_bp")
     def percent(self, row: Any) -> str:
-        return "–" if row.percent_bp is None else f"{row.percent_bp / 100:g} %"
+        return percent(row.percent_bp)
 
     @admin.display(description="step")
     def plan(self, row: Any) -> str:

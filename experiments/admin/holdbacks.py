@@ -18,10 +18,10 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from experiments import services
 from experiments.admin.asks import PercentField, releasable
 from experiments.admin.choosing import Pair, chosen, pairs
-from experiments.admin.effects import percent
 from experiments.delivery import delivery
 from experiments.models import Holdback
 from experiments.services import Preview
+from experiments.words import percent
 from registry.admin import access
 from registry.admin.forms import ReasonForm
 from registry.admin.shared import MemberAdmin, refusals_in

@@ -9,11 +9,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from experiments import services
-from experiments.admin.effects import percent
 from experiments.bucketing import BUCKETS
 from experiments.lifecycle import LIVE
 from experiments.models import Experiment, Layer
-from experiments.words import state
+from experiments.words import percent, state
 from registry.admin.shared import MemberAdmin
 
 TONES = 6  # colours of the map, one experiment after another

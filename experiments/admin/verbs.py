@@ -15,12 +15,13 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from experiments import services
 from experiments.admin.asks import Ask, CompleteAsk, HaltAsk, RampAsk, StartAsk, SupersedeAsk
-from experiments.admin.effects import Effect, effect_of, percent
+from experiments.admin.effects import Effect, effect_of
 from experiments.admin.headline import unmet
 from experiments.api.actions import VERBS
 from experiments.api.serializers import ReasonBody
 from experiments.lifecycle import OF_ANOTHER_PERSON, ROLES, State, Verb, verbs_of
 from experiments.models import Experiment
+from experiments.words import percent
 from registry.admin import access
 from registry.admin.shared import MemberAdmin
 from registry.api.serializers import ROLES as ROLES_BY_NAME
