@@ -4,9 +4,9 @@ It needs a token, as everything on the control plane does: behind a proxy every 
 address says nothing. Prometheus sends it with `authorization: {credentials_file: …}`.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -40,31 +40,41 @@ def metrics(request: HttpRequest) -> HttpResponse:
     user, token = found
     mine = Membership.objects.filter(user=user).values("application")
     applications = Application.objects.all() if user.is_superuser else Application.objects.filter(pk__in=mine)
-    lines = [line for application in applications if token.reaches(application) for line in _lines(application)]
-    lines += _event_lines()
-    body = "".join(f"# HELP {name} {told}\n# TYPE {name} gauge\n{_of(name, lines)}" for name, told in TITLES)
-    return HttpResponse(body, content_type=CONTENT_TYPE)
+    samples = [each for application in applications if token.reaches(application) for each in _samples(application)]
+    samples += _event_samples()
+    return HttpResponse("".join(_lines(samples)), content_type=CONTENT_TYPE)
 
 
-def _lines(application: Application) -> Iterator[str]:
-    """Names and slugs hold nothing that the format would have to escape."""
+class Sample(NamedTuple):
+    """One value. `labels` as the format writes them; names and slugs hold nothing that it would have to escape."""
+
+    name: str
+    labels: str
+    value: float
+
+
+def _samples(application: Application) -> Iterator[Sample]:
     status = trust_status(application, timezone.now())
     for role in status.roles:
         labels = f'{{application="{application.slug}",role="{role.role}"}}'
-        yield f"aerogram_trust_expiry_days{labels} {role.days_left}"
-        yield f"aerogram_trust_version{labels} {role.version}"
+        yield Sample("aerogram_trust_expiry_days", labels, role.days_left)
+        yield Sample("aerogram_trust_version", labels, role.version)
     pending = application.publish_requests.filter(consumed_at__isnull=True).count()
-    yield f'aerogram_trust_warnings{{application="{application.slug}"}} {len(status.warnings)}'
-    yield f'aerogram_publish_requests_pending{{application="{application.slug}"}} {pending}'
+    labels = f'{{application="{application.slug}"}}'
+    yield Sample("aerogram_trust_warnings", labels, len(status.warnings))
+    yield Sample("aerogram_publish_requests_pending", labels, pending)
 
 
-def _event_lines() -> Iterator[str]:
+def _event_samples() -> Iterator[Sample]:
     """Nothing while the event stream does not answer, which `absent()` finds: no number is better than an old one."""
     with suppress(EventsUnavailable), event_stream() as stream:
         found = backlog(stream)
-        yield f"aerogram_event_batches_waiting {found.waiting}"
-        yield f"aerogram_event_batches_put_aside {found.put_aside}"
+        yield Sample("aerogram_event_batches_waiting", "", found.waiting)
+        yield Sample("aerogram_event_batches_put_aside", "", found.put_aside)
 
 
-def _of(name: str, lines: list[str]) -> str:
-    return "".join(f"{line}\n" for line in lines if re.split("[{ ]", line, maxsplit=1)[0] == name)
+def _lines(samples: list[Sample]) -> Iterator[str]:
+    """The format wants all samples of one name together, below what it means."""
+    for name, told in TITLES:
+        yield f"# HELP {name} {told}\n# TYPE {name} gauge\n"
+        yield from (f"{name}{each.labels} {each.value}\n" for each in samples if each.name == name)

@@ -346,9 +346,10 @@ def _policy_number(name: str, value: object) -> Any:
 
 
 def _share(at: str, value: object) -> float:
-    if _number(at, value) >= 1:
+    number = _number(at, value)
+    if number >= 1:
         raise ValueError(f"{at}: expected a number between 0 and 1, got {value}")
-    return _number(at, value)
+    return number
 
 
 def _action(at: str, value: object, allowed: tuple[Action, ...]) -> Action:
